@@ -1,0 +1,1 @@
+"""Qhronos: the domain, the stores and the scheduler."""

@@ -1,0 +1,1 @@
+"""The faces of Qhronos: MCP, REST, WebSocket, the web page and the command line."""
