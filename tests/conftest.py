@@ -1,0 +1,75 @@
+"""Private servers for whoever asks, and an honest end: what could not run is named, and in CI it fails the run."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.servers import Postgres, Redis, ServerMissing, private_postgres, private_redis
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One private PostgreSQL for the run (one per worker, under xdist)."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(private_postgres())
+        except ServerMissing as missing:
+            pytest.skip(str(missing))
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """An empty database of this test's own."""
+    url = postgres_server.new_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """One private Redis for the run (one per worker, under xdist)."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(private_redis())
+        except ServerMissing as missing:
+            pytest.skip(str(missing))
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: Redis) -> str:
+    """The run's Redis, emptied before this test."""
+    redis_server.flush()
+    return redis_server.url
+
+
+def _not_run(config: pytest.Config) -> Counter[str]:
+    """How many tests were skipped, by reason."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter is not None else []
+    return Counter(
+        report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        for report in skipped
+    )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if IN_CI and session.exitstatus == pytest.ExitCode.OK and _not_run(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    not_run = _not_run(config)
+    if not not_run:
+        return
+    terminalreporter.section("could not run")
+    for reason, tests in sorted(not_run.items()):
+        terminalreporter.line(f"{tests} test{'s' if tests > 1 else ''}: {reason}")
+    if IN_CI:
+        terminalreporter.line("In CI nothing may be skipped, so this run has failed.", red=True)
