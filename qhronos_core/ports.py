@@ -1,0 +1,517 @@
+"""What the core needs from outside, as promises in prose."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from qhronos_core.domain.access import Access, Reach
+from qhronos_core.domain.event import ActionType, Event, EventStatus
+from qhronos_core.domain.ids import EventId, OccurrenceId, TokenId
+from qhronos_core.domain.journal import Cursor, JournalPage
+from qhronos_core.domain.lifecycle import State
+from qhronos_core.domain.occurrence import Attempt, AttemptOutcome, Entry, Move, Occurrence, Reason
+
+T = TypeVar("T")
+
+# --- time ---------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """This node's idea of the store's time. Tests move it; nothing else reads the machine's clock."""
+
+    def now(self) -> datetime: ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back; for deadlines within one process."""
+        ...
+
+
+# --- judging what is due --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time in which no node looked at the store: what came due within (`since`, `until`] may be late."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A due row, locked by the store for this judgement, and what it must be judged by."""
+
+    occurrence: Occurrence
+    event: Event
+    now: datetime
+    node: str
+    lease: timedelta
+    gap: Gap | None = None
+    unfinished: int = 0  # others of this event begun and not finished; counted where its overlap is not `allow`
+    queued: int = 0  # others of this event held by overlap; likewise
+
+
+class Judge(Protocol):
+    """Pure decisions, called by a store inside its claiming transaction: no await, no I/O, some 20 µs each."""
+
+    def judge(self, due: Due) -> Move:
+        """What becomes of a due row. If the move ends in `dispatching`, the row is claimed for the node."""
+        ...
+
+    def advance(self, event: Event, past: Occurrence, now: datetime) -> Occurrence | None:
+        """The event's planned occurrence after the instant of `past`, or None if there is none left."""
+        ...
+
+
+# --- the store ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One occurrence leased to this node for one attempt. Every later write names `occurrence.fence`."""
+
+    occurrence: Occurrence
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What one look at the store gave. `more`: the look was full, so there may be more due already."""
+
+    claims: tuple[Claim, ...]
+    judged: int  # rows moved, claims included
+    now: datetime  # the store's clock at the claim
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A slice of a list. `cursor` (a position made by this store, for this order) or `offset`, not both."""
+
+    limit: int = 1000
+    offset: int = 0
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    items: tuple[T, ...]
+    next_cursor: str | None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Filters narrow `reach` and never widen it. `tags`: any of them, or all with `match_all`. Newest first."""
+
+    tags: tuple[str, ...] = ()
+    match_all: bool = False
+    statuses: frozenset[EventStatus] = frozenset()  # empty: all but deleted
+    text: str | None = None  # in name, key or description, case folded by the store
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OccurrenceQuery:
+    """Latest `scheduled_at` first (ties by id); `earliest_first` turns it round. `since` is included, `until` is not."""
+
+    event_id: EventId | None = None
+    tags: tuple[str, ...] = ()
+    match_all: bool = False
+    states: frozenset[State] = frozenset()
+    since: datetime | None = None
+    until: datetime | None = None
+    earliest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InboxQuery:
+    """What an agent will take from the inbox."""
+
+    limit: int = 1
+    event_id: EventId | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    jti: TokenId
+    sub: str
+    access: Access
+    scope: tuple[str, ...]
+    issued_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Exactly one of the three is set: a token, all of a `sub`, or all issued before an instant (with or without `sub`)."""
+
+    id: UUID
+    created_at: datetime
+    jti: TokenId | None = None
+    sub: str | None = None
+    issued_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedAnswer:
+    """The answer of a request with an `Idempotency-Key`, kept in the transaction of its effect."""
+
+    principal: str
+    path: str
+    key: str
+    body_hash: bytes
+    status: int
+    answer: Mapping[str, Any]
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EventSave:
+    """An event to write. `was` None inserts; else the row is replaced if its version and status are still those of `was`."""
+
+    event: Event
+    was: Event | None = None
+
+
+@dataclass(slots=True)
+class Changes:
+    """All that one decision writes, in one transaction or not at all. Filled by a use case, committed once.
+
+    The store, in this order: locks the pending rows of every event saved over an older self (so that no claim
+    made under the old version can commit after this does), then writes moves, withdrawals,
+    sweeps, planned rows, events, tokens, answers, journal.
+    """
+
+    saves: list[EventSave] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)  # strict: one that has moved on undoes all (StaleError)
+    withdrawn: list[Occurrence] = field(default_factory=list)  # planned rows to remove; strict likewise
+    planned: list[Occurrence] = field(default_factory=list)  # inserted; an instant that has a row raises StaleError
+    cancel_unfinished: list[tuple[EventId, Reason]] = field(
+        default_factory=list
+    )  # every pending and dispatched row, with an entry each
+    let_go: list[EventId] = field(
+        default_factory=list
+    )  # rows held by a pause become due again (or held by overlap again)
+    entries: list[Entry] = field(default_factory=list)
+    tokens: list[TokenRecord] = field(default_factory=list)
+    revocations: list[Revocation] = field(default_factory=list)
+    answer: RememberedAnswer | None = None
+    at: datetime | None = None  # the instant written by sweeps
+
+
+class Events(Protocol):
+    async def get(self, event_id: EventId) -> Event:
+        """Raises EventNotFoundError. A deleted event is found until retention ends it."""
+        ...
+
+    async def many(self, event_ids: Sequence[EventId]) -> Mapping[EventId, Event]: ...
+
+    async def by_key(self, key: str, *, created_by: str | None = None) -> Sequence[Event]:
+        """Live events with this key: of one creator, or of any."""
+        ...
+
+    async def list(self, query: EventQuery, reach: Reach, page: Page, *, count: bool = False) -> Listing[Event]:
+        """Newest first. Raises InvalidInputError (`invalid_cursor`) for a cursor of another order or store."""
+        ...
+
+    async def look_alikes(self, event: Event, limit: int) -> Sequence[EventId]:
+        """Other active events of the same creator with the same schedule, zone and action."""
+        ...
+
+    async def count_live(self, created_by: str) -> int: ...
+
+    async def of_token(self, jti: TokenId) -> Sequence[EventId]:
+        """Live events created with this token."""
+        ...
+
+    async def to_resume(self, limit: int) -> Sequence[EventId]:
+        """Paused events whose `paused_until` has come."""
+        ...
+
+    async def next_resume_at(self) -> datetime | None: ...
+
+
+class Occurrences(Protocol):
+    async def get(self, occurrence_id: OccurrenceId) -> Occurrence:
+        """Raises OccurrenceNotFoundError."""
+        ...
+
+    async def many(self, occurrence_ids: Sequence[OccurrenceId]) -> Mapping[OccurrenceId, Occurrence]: ...
+
+    async def list(
+        self, query: OccurrenceQuery, reach: Reach, page: Page, *, count: bool = False
+    ) -> Listing[Occurrence]: ...
+
+    async def planned(self, event_id: EventId) -> Occurrence | None:
+        """The one planned row (`advances`, pending, never begun), if there is one."""
+        ...
+
+    async def instants_after(self, event_id: EventId, after: datetime) -> frozenset[datetime]:
+        """The scheduled instants later than `after` that have a row, whatever its state."""
+        ...
+
+    async def latest(self, event_ids: Sequence[EventId]) -> Mapping[EventId, Occurrence]:
+        """Of each, the last that was begun or finished (by scheduled_at)."""
+        ...
+
+    async def attempts(self, occurrence_id: OccurrenceId) -> Sequence[Attempt]:
+        """First attempt first."""
+        ...
+
+    async def held_by(self, holder: str, limit: int) -> Sequence[Occurrence]:
+        """Inbox items under an unlapsed lease of this holder."""
+        ...
+
+    async def waiting(self, query: InboxQuery, reach: Reach) -> int:
+        """Inbox items free to take now."""
+        ...
+
+    async def next_due_within(self, query: InboxQuery, reach: Reach) -> datetime | None:
+        """The next planned instant of an inbox event the caller reaches (for `next_due`)."""
+        ...
+
+    async def next_due(self) -> datetime | None:
+        """The earliest instant at which any row must be looked at: due rows and lapsing leases."""
+        ...
+
+    async def backlog(self) -> tuple[int, datetime | None]:
+        """How many rows are due now and unleased (counted to 10,000), and the earliest `due_at`."""
+        ...
+
+
+class Journal(Protocol):
+    async def end(self) -> Cursor:
+        """The safe end: a reader from here meets every entry that commits later."""
+        ...
+
+    async def after(self, cursor: Cursor, *, limit: int) -> JournalPage:
+        """The entries after `cursor`, in order, none ever skipped because it committed late."""
+        ...
+
+    async def audit(self, *, since: datetime | None, page: Page) -> Listing[Entry]:
+        """Entries with an actor, newest first: who did what."""
+        ...
+
+
+class Tokens(Protocol):
+    async def list(self, page: Page) -> Listing[TokenRecord]: ...
+
+    async def get(self, jti: TokenId) -> TokenRecord:
+        """Raises TokenNotFoundError."""
+        ...
+
+    async def revocations(self) -> Sequence[Revocation]: ...
+
+
+class Store(Protocol):
+    """Durable truth. Both stores keep the same promises and answer one suite (tests/adapters/store).
+
+    Every call may raise StoreUnavailableError; then nothing was written, or (a lost answer to a
+    commit) it is found by reading back.
+    """
+
+    @property
+    def events(self) -> Events: ...
+
+    @property
+    def occurrences(self) -> Occurrences: ...
+
+    @property
+    def journal(self) -> Journal: ...
+
+    @property
+    def tokens(self) -> Tokens: ...
+
+    async def now(self) -> datetime:
+        """The store's clock, which decides what is due."""
+        ...
+
+    async def commit(self, changes: Changes) -> None:
+        """Write all of it.
+
+        Raises:
+            StaleError: something it was decided on has moved; nothing was written.
+            KeyTakenError: another live event of the creator has the key.
+            RepeatedRequestError: the answer's idempotency key is there already; nothing was written.
+        """
+        ...
+
+    async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
+        """Judge up to `limit` due rows, earliest due first, and lease for `lease` of the store's time those to be sent.
+
+        A row is due when its `due_at` has come and it is under no unlapsed lease. Moves, successors, attempts,
+        entries and the event's end commit together. Each claim carries its fence. If the
+        lease runs out unsettled any node may claim the occurrence again, so a receiver can
+        see one occurrence id twice.
+        """
+        ...
+
+    async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
+        """Write each move whose occurrence still has the fence and state it was decided on; the ids of those written.
+
+        What is not among them was a zombie's: nothing of it was written.
+        """
+        ...
+
+    async def claim_inbox(self, query: InboxQuery, reach: Reach, *, holder: str, actor: str) -> Sequence[Occurrence]:
+        """Lease up to `query.limit` free inbox items to `holder`, each for its event's `ack_timeout`; earliest handed over first.
+
+        `reach` is of the WRITE level. Two holders never hold one item at a time. The fence grows, the state stays
+        `dispatched`, and `due_at` becomes the earlier of the lease's end and the expiry.
+        """
+        ...
+
+    async def still_wanted(self, claims: Sequence[Claim]) -> frozenset[OccurrenceId]:
+        """Of these claims, those whose fence stands and whose event is at the claimed version and not stopped."""
+        ...
+
+    async def remembered(self, principal: str, path: str, key: str) -> RememberedAnswer | None:
+        """The unexpired answer of an `Idempotency-Key`."""
+        ...
+
+    async def retire(
+        self,
+        *,
+        occurrences_before: datetime,
+        attempts_before: datetime,
+        journal_before: datetime,
+        deleted_before: datetime,
+        limit: int,
+    ) -> int:
+        """Remove ended history older than each instant, at most `limit` rows of each kind; how many went.
+
+        Kept whatever its age: anything unfinished, each event's latest row, every live event. Expired
+        answers and revocations of expired tokens go too.
+        """
+        ...
+
+    async def status(self) -> Mapping[str, Any]:
+        """For `/status` and `doctor`: kind, version, migrations, sizes. No secret, no path of a socket."""
+        ...
+
+    async def migrate(self) -> Sequence[str]:
+        """Apply what is missing, under a lock, with checksums; the names applied. Safe from two nodes at once."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+# --- signals, limits, secrets ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stirred:
+    """Something was committed. `due_at`: the earliest instant it made due, if any was; the Hub looks in any case."""
+
+    due_at: datetime | None = None
+    revoked: bool = False  # tokens were revoked: look at the list again
+
+
+class Signals(Protocol):
+    """Hints between nodes: look again. Never raises: a lost signal costs time, not an occurrence."""
+
+    async def announce(self, signal: Stirred) -> None:
+        """Tell every listener, here and on other nodes. Called after the commit; coalesced where it is dear."""
+        ...
+
+    def listen(self, heard: Callable[[Stirred], None]) -> Callable[[], None]:
+        """Call `heard` (which must not block) at each signal, on the event loop; the result ends it."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A token bucket: `per_minute` refilled evenly, at most `burst` at once. `per_minute` 0: no limit."""
+
+    per_minute: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateVerdict:
+    allowed: bool
+    limit: RateLimit
+    remaining: int
+    retry_after: float  # seconds until one more is allowed; 0 when allowed
+    reset_after: float  # seconds until the bucket is full
+
+
+class Limits(Protocol):
+    async def take(self, bucket: str, limit: RateLimit) -> RateVerdict:
+        """One from the bucket. Never raises: without its shared store each node keeps its own count."""
+        ...
+
+
+class Vault(Protocol):
+    """AES-256-GCM at rest (security.md §4). `context` binds a ciphertext to its row."""
+
+    def seal(self, plain: bytes, *, context: str) -> bytes: ...
+
+    def open(self, sealed: bytes, *, context: str) -> bytes: ...
+
+
+# --- going out --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EventSecrets:
+    """What `Event.secrets` holds once opened. `retired`: earlier signing secrets and until when both sign."""
+
+    hmac_secret: str | None = None
+    retired: tuple[tuple[str, datetime], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)  # values of secret headers, by name as given
+
+    def __repr__(self) -> str:
+        return "EventSecrets(***)"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt to make: of this occurrence, by its event's action. `now` is the attempt's own instant."""
+
+    event: Event
+    occurrence: Occurrence
+    secrets: EventSecrets
+    now: datetime
+
+    @property
+    def attempt(self) -> int:
+        return self.occurrence.attempts_made
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came back.
+
+    `error` is a class (timeout, connection_failed, tls_failed, bad_answer, destination_not_allowed, http_<n>, no_client).
+    """
+
+    outcome: AttemptOutcome
+    status_code: int | None = None
+    error: str | None = None
+    retry_after: timedelta | None = None
+    gone: bool = False
+    awaits_ack: bool = False  # handed over, not accepted by itself: a websocket frame
+    response: bytes | None = None
+    duration: timedelta = timedelta(0)
+    destination: str | None = None
+
+
+class Courier(Protocol):
+    async def deliver(self, delivery: Delivery) -> Outcome:
+        """Make one attempt. Never raises but CancelledError: whatever happened is an Outcome; ends by the action's own deadline."""
+        ...
+
+    def host_of(self, event: Event) -> str | None:
+        """The key under which caps and the breaker count this destination; None: neither applies."""
+        ...
+
+
+Couriers = Mapping[ActionType, Courier]
