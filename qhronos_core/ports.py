@@ -10,8 +10,11 @@ from qhronos_core.domain.access import Access, Reach
 from qhronos_core.domain.event import ActionType, Event, EventStatus
 from qhronos_core.domain.ids import EventId, OccurrenceId, TokenId
 from qhronos_core.domain.journal import Cursor, JournalPage
+from qhronos_core.domain.judgement import Due as Due
+from qhronos_core.domain.judgement import Gap as Gap
 from qhronos_core.domain.lifecycle import State
-from qhronos_core.domain.occurrence import Attempt, AttemptOutcome, Entry, Move, Occurrence, Reason
+from qhronos_core.domain.occurrence import Attempt, Entry, Move, Occurrence, Reason
+from qhronos_core.domain.occurrence import Outcome as Outcome
 
 T = TypeVar("T")
 
@@ -29,28 +32,6 @@ class Clock(Protocol):
 
 
 # --- judging what is due --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A time in which no node looked at the store: what came due within (`since`, `until`] may be late."""
-
-    since: datetime
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A due row, locked by the store for this judgement, and what it must be judged by."""
-
-    occurrence: Occurrence
-    event: Event
-    now: datetime
-    node: str
-    lease: timedelta
-    gap: Gap | None = None
-    unfinished: int = 0  # others of this event begun and not finished; counted where its overlap is not `allow`
-    queued: int = 0  # others of this event held by overlap; likewise
 
 
 class Judge(Protocol):
@@ -484,24 +465,6 @@ class Delivery:
     @property
     def attempt(self) -> int:
         return self.occurrence.attempts_made
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came back.
-
-    `error` is a class (timeout, connection_failed, tls_failed, bad_answer, destination_not_allowed, http_<n>, no_client).
-    """
-
-    outcome: AttemptOutcome
-    status_code: int | None = None
-    error: str | None = None
-    retry_after: timedelta | None = None
-    gone: bool = False
-    awaits_ack: bool = False  # handed over, not accepted by itself: a websocket frame
-    response: bytes | None = None
-    duration: timedelta = timedelta(0)
-    destination: str | None = None
 
 
 class Courier(Protocol):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -124,6 +124,24 @@ class Attempt:
     destination: str | None = None
     response: bytes | None = None
     node: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came back.
+
+    `error` is a class (timeout, connection_failed, tls_failed, bad_answer, destination_not_allowed, http_<n>, no_client).
+    """
+
+    outcome: AttemptOutcome
+    status_code: int | None = None
+    error: str | None = None
+    retry_after: timedelta | None = None
+    gone: bool = False
+    awaits_ack: bool = False  # handed over, not accepted by itself: a websocket frame
+    response: bytes | None = None
+    duration: timedelta = timedelta(0)
+    destination: str | None = None
 
 
 class EntryKind(StrEnum):
