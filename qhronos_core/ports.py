@@ -248,6 +248,10 @@ class Occurrences(Protocol):
         """Inbox items under an unlapsed lease of this holder."""
         ...
 
+    async def inbox(self, query: InboxQuery, reach: Reach, *, limit: int) -> Sequence[Occurrence]:
+        """Inbox items awaiting their acknowledgement, claimed or not, earliest handed over first. Claims nothing."""
+        ...
+
     async def waiting(self, query: InboxQuery, reach: Reach) -> int:
         """Inbox items free to take now."""
         ...

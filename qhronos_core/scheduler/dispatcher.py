@@ -1,0 +1,278 @@
+"""Claims what is due, gives each claim its one attempt, and settles the outcome under the claim's fence."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from qhronos_core.domain import judgement
+from qhronos_core.domain.errors import UnavailableError
+from qhronos_core.domain.event import ActionType, Event
+from qhronos_core.domain.occurrence import AttemptOutcome, Move, Occurrence
+from qhronos_core.ports import (
+    Claim,
+    Claimed,
+    Clock,
+    Courier,
+    Delivery,
+    Due,
+    EventSecrets,
+    Judge,
+    Outcome,
+    Signals,
+    Stirred,
+    Store,
+)
+from qhronos_core.scheduler.failpoints import failpoint
+
+_log = structlog.get_logger(__name__)
+
+SETTLE_BATCH: Final = 100
+SETTLE_WAIT: Final = 0.005  # seconds an outcome waits for others to share its transaction
+FRESH: Final = 1.0  # seconds a claim may be sent without asking the store again (P6)
+
+
+@dataclass(frozen=True, slots=True)
+class CarefulJudge:
+    """A row whose judgement crashes is set aside for a while, so that it holds up nobody else."""
+
+    judge_: Judge
+    set_aside: timedelta = timedelta(minutes=5)
+
+    def judge(self, due: Due) -> Move:
+        try:
+            return self.judge_.judge(due)
+        except Exception:
+            _log.exception("judgement_failed", occurrence_id=str(due.occurrence.id))
+            later = due.occurrence.changed(due.now, due_at=due.now + self.set_aside, lease_until=None)
+            return Move(due.occurrence, later)
+
+    def advance(self, event: Event, past: Occurrence, now: datetime) -> Occurrence | None:
+        return self.judge_.advance(event, past, now)
+
+
+class OpensSecrets(Protocol):
+    def __call__(self, event: Event) -> EventSecrets: ...
+
+
+class Hosts(Protocol):
+    """Caps and breakers per destination: whether a send may begin now, or not before when."""
+
+    def admit(self, host: str, now: datetime) -> datetime | None:
+        """None: go on, and report. An instant: not now; the claim is given back until then."""
+        ...
+
+    def report(self, host: str, *, answered: bool, now: datetime) -> None: ...
+
+    def withdraw(self, host: str) -> None:
+        """An admitted send that was never made."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchSettings:
+    node: str
+    lease: timedelta = timedelta(minutes=1)
+    batch: int = 100
+    concurrency: int = 200
+    drain: timedelta = timedelta(seconds=35)
+
+
+class Dispatcher:
+    """One node's hands. Claims never exceed its free slots, so no lease runs while a claim waits for one."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        judge: Judge,
+        couriers: Mapping[ActionType, Courier],
+        open_secrets: OpensSecrets,
+        hosts: Hosts,
+        clock: Clock,
+        signals: Signals,
+        settings: DispatchSettings,
+        synced: Callable[[datetime], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._judge = CarefulJudge(judge)
+        self._couriers = couriers
+        self._open_secrets = open_secrets
+        self._hosts = hosts
+        self._clock = clock
+        self._signals = signals
+        self._settings = settings
+        self._synced = synced
+        self._sending: set[asyncio.Task[None]] = set()
+        self._outcomes: list[tuple[Move, asyncio.Future[bool]]] = []
+        self._outcome_came = asyncio.Event()
+        self._slot_freed = asyncio.Event()
+        self._settler: asyncio.Task[None] | None = None
+
+    @property
+    def free_slots(self) -> int:
+        return self._settings.concurrency - len(self._sending)
+
+    @property
+    def sending(self) -> int:
+        return len(self._sending)
+
+    async def claim(self) -> Claimed:
+        """One look at the store: judges what is due, and begins an attempt for each claim. Needs a free slot.
+
+        Raises:
+            StoreUnavailableError: nothing was claimed.
+        """
+        settings = self._settings
+        limit = min(settings.batch, self.free_slots)
+        claimed = await self._store.claim_due(node=settings.node, lease=settings.lease, limit=limit, judge=self._judge)
+        failpoint("after_claim")
+        self._synced(claimed.now)
+        taken_at = self._clock.monotonic()
+        for claim in claimed.claims:
+            task = asyncio.create_task(self._attempt(claim, taken_at))
+            self._sending.add(task)
+            task.add_done_callback(self._sent)
+        if claimed.judged:
+            await self._signals.announce(Stirred())
+        return claimed
+
+    async def run_once(self) -> Claimed:
+        """Claim, wait for every attempt to be made and settled: for tests and for the drain of a one-shot run."""
+        claimed = await self.claim()
+        while self._sending:
+            await asyncio.gather(*self._sending)
+        return claimed
+
+    async def slot(self) -> None:
+        """Return when a slot is free."""
+        while self.free_slots <= 0:
+            self._slot_freed.clear()
+            await self._slot_freed.wait()
+
+    async def drain(self) -> None:
+        """Let what is under way finish, for at most `drain`; what is left is cut, recorded, and tried again elsewhere."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=self._settings.drain / timedelta(seconds=1))
+        for task in self._sending:
+            task.cancel()
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=5)
+        if self._settler is not None:
+            self._settler.cancel()
+            await asyncio.wait([self._settler])
+
+    # --- one attempt ----------------------------------------------------------------------------
+
+    async def _attempt(self, claim: Claim, taken_at: float) -> None:
+        event, occurrence = claim.event, claim.occurrence
+        courier = self._couriers.get(event.action.type)
+        host = courier.host_of(event) if courier else None
+        if host is not None and (not_before := self._hosts.admit(host, self._clock.now())) is not None:
+            await self._settle(judgement.released(occurrence, at=self._clock.now(), due_at=not_before))
+            return
+        reported = False
+        try:
+            if not await self._still_ours(claim, taken_at):
+                return
+            outcome = await self._deliver(courier, claim)
+            reported = True
+            if host is not None:
+                self._hosts.report(host, answered=_answered(outcome), now=self._clock.now())
+        finally:
+            if host is not None and not reported:
+                self._hosts.withdraw(host)
+        failpoint("after_send_before_record")
+        move = judgement.settled(event, occurrence, outcome, at=self._clock.now(), node=self._settings.node)
+        await self._settle(move)
+        failpoint("after_record")
+
+    async def _deliver(self, courier: Courier | None, claim: Claim) -> Outcome:
+        if courier is None:
+            return Outcome(AttemptOutcome.REFUSED, error="no_client")
+        failpoint("before_send")
+        delivery = Delivery(claim.event, claim.occurrence, self._open_secrets(claim.event), self._clock.now())
+        try:
+            return await courier.deliver(delivery)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()  # the drain is over: record what is known, which is nothing
+            return Outcome(AttemptOutcome.NO_ANSWER, error="drained")
+        except Exception:
+            _log.exception("courier_failed", occurrence_id=str(claim.occurrence.id))
+            return Outcome(AttemptOutcome.NO_ANSWER, error="internal")
+
+    async def _still_ours(self, claim: Claim, taken_at: float) -> bool:
+        """P6: a claim sent at once is the store's own word; an older one asks again, and a lapsed one is not sent."""
+        age = self._clock.monotonic() - taken_at
+        if age < FRESH:
+            return True
+        if age >= self._settings.lease / timedelta(seconds=1):
+            return False
+        wanted = await self._store.still_wanted([claim])
+        if claim.occurrence.id in wanted:
+            return True
+        await self._settle(judgement.released(claim.occurrence, at=self._clock.now()))
+        return False
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        self._slot_freed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("attempt_unrecorded", error_code=type(error).__name__, exc_info=error)
+
+    # --- settling --------------------------------------------------------------------------------
+
+    async def _settle(self, move: Move) -> bool:
+        """Write one outcome, together with others that come within a few milliseconds. False: a zombie's, refused."""
+        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._outcomes.append((move, written))
+        self._outcome_came.set()
+        if self._settler is None or self._settler.done():
+            self._settler = asyncio.create_task(self._settle_all())
+        return await written
+
+    async def _settle_all(self) -> None:
+        while True:
+            await self._outcome_came.wait()
+            if len(self._outcomes) < SETTLE_BATCH and len(self._outcomes) < len(self._sending):
+                await asyncio.sleep(SETTLE_WAIT)
+            batch, self._outcomes = self._outcomes[:SETTLE_BATCH], self._outcomes[SETTLE_BATCH:]
+            if not self._outcomes:
+                self._outcome_came.clear()
+            if batch:
+                await self._write([move for move, _ in batch], [written for _, written in batch])
+
+    async def _write(self, moves: list[Move], futures: list[asyncio.Future[bool]]) -> None:
+        """Until it is written: an outcome is known to nobody else. A lapsed lease ends it in another way."""
+        wait = 0.05
+        while True:
+            try:
+                applied = await self._store.settle(moves)
+                break
+            except UnavailableError:
+                _log.warning("settle_waits_for_the_store", count=len(moves))
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 2.0)
+            except Exception as error:
+                for future in futures:
+                    if not future.done():
+                        future.set_exception(error)
+                return
+        refused = len(moves) - len(applied)
+        if refused:
+            _log.warning("late_outcomes_refused_by_the_fence", count=refused)
+        for move, future in zip(moves, futures, strict=True):
+            if not future.done():
+                future.set_result(move.was.id in applied)
+        due = [move.now.due_at for move in moves if move.now.due_at is not None and move.was.id in applied]
+        await self._signals.announce(Stirred(min(due) if due else None))
+
+
+def _answered(outcome: Outcome) -> bool:
+    """Whether the host is up, for the breaker: any answer but a server's failure."""
+    return outcome.status_code is not None and outcome.status_code < 500

@@ -1,0 +1,113 @@
+"""The node's heartbeat: claim, sleep precisely until the next due instant, wake early when something earlier is written."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from qhronos_core.domain.errors import UnavailableError
+from qhronos_core.ports import Clock, Signals, Stirred, Store
+from qhronos_core.scheduler.dispatcher import Dispatcher
+
+_log = structlog.get_logger(__name__)
+
+BACKOFF_MOST = 5.0  # seconds between tries while the store is away
+
+
+class Loop:
+    """Runs until stopped. A lost signal costs at most one `poll`; a lost store costs nothing but time."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        dispatcher: Dispatcher,
+        resume_due: Callable[[], Awaitable[datetime | None]],
+        clock: Clock,
+        signals: Signals,
+        poll: timedelta,
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._resume_due = resume_due
+        self._clock = clock
+        self._signals = signals
+        self._poll = poll / timedelta(seconds=1)
+        self._stirred = asyncio.Event()
+        self._asleep_until: datetime | None = None
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Claim and sleep until `stop`; then let the dispatcher drain."""
+        deaf = self._signals.listen(self._heard)
+        backoff = 0.1
+        try:
+            while not self._stopping:
+                try:
+                    more = await self._look()
+                    backoff = 0.1
+                except UnavailableError:
+                    _log.warning("store_away", retry_in_seconds=backoff)
+                    await self._sleep(backoff)
+                    backoff = min(backoff * 2, BACKOFF_MOST)
+                    continue
+                except Exception:
+                    _log.exception("look_failed")
+                    await self._sleep(backoff)
+                    backoff = min(backoff * 2, BACKOFF_MOST)
+                    continue
+                if more:
+                    await asyncio.sleep(0)
+        finally:
+            deaf()
+            await self._dispatcher.drain()
+
+    def stop(self) -> None:
+        """No new claim is made after this."""
+        self._stopping = True
+        self._stirred.set()
+
+    async def _look(self) -> bool:
+        """One look; True if there may be more at once. Else sleeps until there is a reason to look again."""
+        if self._dispatcher.free_slots <= 0:
+            await self._until_slot_or_stop()
+            return True
+        self._stirred.clear()
+        next_resume = await self._resume_due()
+        claimed = await self._dispatcher.claim()
+        if claimed.more:
+            return True
+        due = await self._store.occurrences.next_due()
+        instants = [instant for instant in (due, next_resume) if instant is not None]
+        self._asleep_until = min(instants) if instants else None
+        wait = self._poll
+        if self._asleep_until is not None:
+            # uvloop resolves to 1 ms and may fire early: round up; the store refuses to be early in any case
+            ahead = (self._asleep_until - self._clock.now()) / timedelta(seconds=1)
+            wait = min(wait, math.ceil(max(ahead, 0) * 1000 + 0.5) / 1000)
+        await self._sleep(wait)
+        self._asleep_until = None
+        return False
+
+    async def _until_slot_or_stop(self) -> None:
+        slot = asyncio.ensure_future(self._dispatcher.slot())
+        try:
+            await asyncio.wait([slot], timeout=self._poll)
+        finally:
+            slot.cancel()
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stirred.wait()
+        except TimeoutError:
+            pass
+
+    def _heard(self, signal: Stirred) -> None:
+        """Wake only for something earlier than what is slept for."""
+        if signal.due_at is None:
+            return
+        if self._asleep_until is None or signal.due_at < self._asleep_until:
+            self._stirred.set()
