@@ -207,3 +207,8 @@ class DrainingError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("This node is stopping. Send the request again; another node will answer.")
+
+
+class StartRefusedError(Exception):
+    """What keeps a process from starting. For its operator, never for a caller: one line that names the key or path
+    and the way out, and holds no secret. Exit code 2."""
