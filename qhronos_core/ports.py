@@ -206,6 +206,10 @@ class Events(Protocol):
 
     async def count_live(self, created_by: str) -> int: ...
 
+    async def runs_per_day(self, created_by: str, *, but: EventId) -> int:
+        """The sum of `runs_per_day` over the creator's active events, leaving out one."""
+        ...
+
     async def of_token(self, jti: TokenId) -> Sequence[EventId]:
         """Live events created with this token."""
         ...
@@ -230,6 +234,18 @@ class Occurrences(Protocol):
 
     async def planned(self, event_id: EventId) -> Occurrence | None:
         """The one planned row (`advances`, pending, never begun), if there is one."""
+        ...
+
+    async def planned_of(self, event_ids: Sequence[EventId]) -> Mapping[EventId, Occurrence]:
+        """Likewise of many."""
+        ...
+
+    async def last_ordinal(self, event_id: EventId) -> int:
+        """The ordinal of the schedule's row planned last (by created_at, then scheduled_at); 0 if there is none."""
+        ...
+
+    async def held_by_overlap(self, event_id: EventId) -> Sequence[Occurrence]:
+        """Rows an earlier one holds back, oldest first."""
         ...
 
     async def instants_after(self, event_id: EventId, after: datetime) -> frozenset[datetime]:

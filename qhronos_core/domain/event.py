@@ -79,6 +79,7 @@ class Event:
     created_jti: UUID | None = None
     caused_by: OccurrenceId | None = None
     chain_depth: int = 0
+    runs_per_day: int = 0
     key: str | None = None
     description: str = ""
     timezone: str = "UTC"

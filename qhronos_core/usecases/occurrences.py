@@ -36,6 +36,7 @@ from qhronos_core.ports import (
     Stirred,
     Store,
 )
+from qhronos_core.usecases.audit import audited
 from qhronos_core.usecases.decide import decided
 from qhronos_core.usecases.once import Once, replayed
 
@@ -152,7 +153,7 @@ class OccurrenceCases:
         async def attempt() -> OccurrenceAnswer:
             found = await self._reached(OccurrenceId(occurrence_id), caller)
             event, was = found.event, found.occurrence
-            _require_write(caller, event)
+            await audited(self._store, caller, "acknowledge", lambda: _require_write(caller, event), event.id)
             word, wait = _word(outcome, delay, note)
             now = await self._store.now()
             leased = was.inbox_at is not None and was.lease_until is not None and was.lease_until > now
@@ -182,7 +183,8 @@ class OccurrenceCases:
 
         async def attempt() -> OccurrenceAnswer:
             found = await self._reached(OccurrenceId(occurrence_id), caller)
-            _require_write(caller, found.event)
+            event_id = found.event.id
+            await audited(self._store, caller, "retry", lambda: _require_write(caller, found.event), event_id)
             now = await self._store.now()
             move = judgement.retried(found.event, found.occurrence, at=now, actor=caller.sub)
             answer = OccurrenceAnswer(move.now, found.event)

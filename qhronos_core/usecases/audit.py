@@ -1,0 +1,29 @@
+"""Refusals are written down too: who was kept from doing what (security.md S36)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from qhronos_core.domain.access import Principal
+from qhronos_core.domain.errors import ForbiddenError
+from qhronos_core.domain.ids import EventId
+from qhronos_core.domain.occurrence import Entry, EntryKind
+from qhronos_core.ports import Changes, Store
+
+
+def who(caller: Principal) -> dict[str, Any]:
+    """The credential, for the detail of an entry; its `sub` is the entry's actor."""
+    return {"jti": str(caller.jti)} if caller.jti else {}
+
+
+async def audited(
+    store: Store, caller: Principal, what: str, judge: Callable[[], None], event_id: EventId | None = None
+) -> None:
+    """Call `judge`; a ForbiddenError it raises is written to the journal on its way up."""
+    try:
+        judge()
+    except ForbiddenError as refusal:
+        now = await store.now()
+        detail = {**who(caller), "what": what, "code": refusal.code}
+        entry = Entry(now, EntryKind.ACCESS_REFUSED, event_id, actor=caller.sub, detail=detail)
+        await store.commit(Changes(entries=[entry], at=now))
+        raise
