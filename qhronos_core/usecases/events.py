@@ -212,7 +212,7 @@ class EventCases:
         await self._check_destination(event.action)
         event, secret = self._sealed(event, draft, EventSecrets(), now)
         event = await self._with_provenance(_counted(event, now), caller, now)
-        await self._within_quota(event, caller, now, new=True)
+        await self._within_quota(event, caller, new=True)
         planned = None if paused else planning.first(event, now)
         answer = replace(
             _answer(event, planned, now),
@@ -278,7 +278,7 @@ class EventCases:
                 await self._store.commit(Changes(answer=once.remembered(answer, now), at=now))
             return answer
         event = replace(event, version=was.version + 1, updated_at=now)
-        await self._within_quota(event, caller, now, new=False)
+        await self._within_quota(event, caller, new=False)
         answer = replace(
             _answer(event, plan.planned, now),
             result="preview" if dry_run else "updated",
@@ -447,7 +447,7 @@ class EventCases:
             raise ChainTooLongError()
         return replace(event, caused_by=held[0].id, chain_depth=depth)
 
-    async def _within_quota(self, event: Event, caller: Principal, now: datetime, *, new: bool) -> None:
+    async def _within_quota(self, event: Event, caller: Principal, *, new: bool) -> None:
         """Judged when an event is made or changed, never when it is due; write tokens only, per `sub`."""
         if caller.sees_all:
             return
