@@ -1,0 +1,49 @@
+"""The schedule language: whatever an agent means by "when", read exactly or refused with what to send instead.
+
+    Timetable.of(...)     a schedule with zone, bounds and exclusions, read once   timetable.py
+    preview(...)          the same as one pure function: words in, instants out    preview.py
+
+Which form a text has                             reading.py
+Cron, intervals, once-only instants               cron.py, rules.py, instants.py, durations.py
+Which minutes match, and what a match means
+where clocks change                               pattern.py, wallclock.py
+Zones, exclusions, refusals                       zones.py, exclusions.py, refusal.py
+"""
+
+from qhronos_core.domain.schedule.durations import parse_duration, say_duration
+from qhronos_core.domain.schedule.instants import parse_instant, say_instant
+from qhronos_core.domain.schedule.preview import preview
+from qhronos_core.domain.schedule.refusal import (
+    InThePastError,
+    InvalidBoundsError,
+    InvalidDurationError,
+    InvalidExclusionError,
+    NeverHappensError,
+    ScheduleError,
+    TooOftenError,
+    UnknownTimezoneError,
+)
+from qhronos_core.domain.schedule.timetable import GRACE, Run, Timetable
+from qhronos_core.domain.schedule.zones import check_timezone, tzdata_version, zone
+
+__all__ = [
+    "GRACE",
+    "InThePastError",
+    "InvalidBoundsError",
+    "InvalidDurationError",
+    "InvalidExclusionError",
+    "NeverHappensError",
+    "Run",
+    "ScheduleError",
+    "Timetable",
+    "TooOftenError",
+    "UnknownTimezoneError",
+    "check_timezone",
+    "parse_duration",
+    "parse_instant",
+    "preview",
+    "say_duration",
+    "say_instant",
+    "tzdata_version",
+    "zone",
+]
