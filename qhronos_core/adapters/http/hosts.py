@@ -1,0 +1,117 @@
+"""How hard a destination may be knocked at: a cap on sends at once, and a breaker while it is down (security.md §3, Load).
+
+Waiting costs no attempt: a send that is not admitted is given back until the instant named here. Those instants are
+spread, at the pace at which the destination has been answering, so that ten thousand that wait for one host neither
+return in one storm nor are claimed and given back over and over. Each node keeps its own count.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+FAILURES_TO_OPEN: Final = 5
+FIRST_PROBE_AFTER: Final = timedelta(minutes=1)
+PROBE_AFTER_MOST: Final = timedelta(minutes=5)
+WAIT_MOST: Final = timedelta(seconds=30)  # beyond what it waits for: an estimate that is wrong is wrong for this long
+
+_FIRST_GUESS: Final = timedelta(milliseconds=100)  # how long a send takes, until it is known
+_LEAST_PACE: Final = timedelta(milliseconds=1)
+_REMEMBERED: Final = 10_000
+_FORGET_AFTER: Final = timedelta(hours=1)
+
+
+@dataclass(slots=True)
+class _Host:
+    under_way: deque[tuple[datetime, str | None]] = field(default_factory=deque)  # begun when, at which address
+    takes: timedelta = _FIRST_GUESS
+    failures: int = 0  # in a row
+    open_until: datetime | None = None  # None: the breaker is closed
+    wait: timedelta = FIRST_PROBE_AFTER  # before the next probe, if this one fails
+    given: datetime | None = None  # the latest instant given to one that waits
+    seen: datetime | None = None
+
+
+class Hosts:
+    """Caps and breakers by destination. Time is an argument; nothing here waits.
+
+    Every `admit` that answers None is followed by exactly one `report` or `withdraw`.
+    """
+
+    def __init__(self, per_host: int, *, address_of: Callable[[str], str | None] = lambda _: None) -> None:
+        """`address_of`: the address a host was last dialled at, if known; the cap holds for each of these too (S50)."""
+        self._per_host = per_host
+        self._address_of = address_of
+        self._hosts: dict[str, _Host] = {}
+        self._at_address: dict[str, int] = {}
+        self._room = _REMEMBERED
+
+    def admit(self, host: str, now: datetime) -> datetime | None:
+        """None: send, and report. Else the instant before which this one is not to be tried again, always later than `now`."""
+        state = self._hosts.get(host)
+        if state is None:
+            self._make_room(now)
+            state = self._hosts[host] = _Host()
+        state.seen = now
+        if state.open_until is not None:
+            if now < state.open_until:
+                return self._turn(state, not_before=state.open_until)
+            if state.under_way:  # one probe at a time
+                return self._turn(state, not_before=now + max(state.takes, timedelta(seconds=1)))
+        address = self._address_of(host)
+        if len(state.under_way) >= self._per_host or (
+            address is not None and self._at_address.get(address, 0) >= self._per_host
+        ):
+            return self._turn(state, not_before=now + self._pace(state))
+        state.under_way.append((now, address))
+        if address is not None:
+            self._at_address[address] = self._at_address.get(address, 0) + 1
+        return None
+
+    def report(self, host: str, *, answered: bool, now: datetime) -> None:
+        """An admitted send is over. `answered`: the host is up, whatever it said."""
+        state, began = self._ended(host)
+        state.takes += (max(now - began, timedelta(0)) - state.takes) / 8
+        if answered:
+            state.failures, state.open_until, state.wait = 0, None, FIRST_PROBE_AFTER
+            return
+        state.failures += 1
+        # Sends begun before it opened say nothing new by failing; after `open_until` only the probe can.
+        if state.failures >= FAILURES_TO_OPEN and (state.open_until is None or now >= state.open_until):
+            state.open_until = now + state.wait
+            state.wait = min(state.wait * 2, PROBE_AFTER_MOST)
+
+    def withdraw(self, host: str) -> None:
+        """An admitted send was never made: nothing was learned."""
+        self._ended(host)
+
+    def _ended(self, host: str) -> tuple[_Host, datetime]:
+        # Sends of one host are not told apart: the sums are right, and the mean of their lengths.
+        state = self._hosts[host]
+        began, address = state.under_way.popleft()
+        if address is not None:
+            self._at_address[address] -= 1
+            if not self._at_address[address]:
+                del self._at_address[address]
+        return state, began
+
+    def _pace(self, state: _Host) -> timedelta:
+        return max(state.takes / self._per_host, _LEAST_PACE)
+
+    def _turn(self, state: _Host, *, not_before: datetime) -> datetime:
+        """The next place in the line of those that wait: the first has `not_before` itself."""
+        if state.given is None or state.given < not_before:
+            state.given = not_before
+        else:
+            state.given = min(state.given + self._pace(state), not_before + WAIT_MOST)
+        return state.given
+
+    def _make_room(self, now: datetime) -> None:
+        if len(self._hosts) < self._room:
+            return
+        for host, state in list(self._hosts.items()):
+            closed = state.open_until is None and not state.failures
+            if not state.under_way and (closed or (state.seen is not None and now - state.seen > _FORGET_AFTER)):
+                del self._hosts[host]
+        self._room = max(_REMEMBERED, 2 * len(self._hosts))  # so that looking through them all is rare
