@@ -1,0 +1,183 @@
+"""The floors of the house, as far as an import graph cannot see them: the graph's own rules stand in pyproject.toml."""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("qhronos_core", "qhronos_mcp")
+SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TREES = {path: ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in SOURCES}
+
+# A module, and the only places that may import it.
+DOORS = {
+    "aiohttp": {"qhronos_core/adapters/http/"},
+    "http.client": set(),
+    "httpx": set(),
+    "httpx2": {"qhronos_mcp/demo.py"},
+    "psycopg": {"qhronos_core/adapters/postgres/"},
+    "psycopg_pool": {"qhronos_core/adapters/postgres/"},
+    "redis": {"qhronos_core/adapters/redis/"},
+    "requests": set(),
+    "smtplib": set(),
+    "sqlite3": {"qhronos_core/adapters/sqlite/"},
+    "urllib.request": set(),
+    "urllib3": set(),
+}
+SQL = re.compile(
+    r"\s*(--[^\n]*\n\s*)*(SELECT\s|INSERT\s+INTO\s|UPDATE\s+\w+\s+(AS\s+\w+\s+)?SET\s|DELETE\s+FROM\s|WITH\s+\w+.*\bAS\b)",
+    re.S,
+)
+
+
+def places(path: Path, *, among: set[str]) -> bool:
+    return any(path.as_posix().startswith(place) for place in among)
+
+
+def imported_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.lineno, node.module
+            yield from ((node.lineno, f"{node.module}.{name.name}") for name in node.names)
+
+
+def dotted(node: ast.AST) -> str:
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join(reversed([*parts, node.id])) if isinstance(node, ast.Name) else ""
+
+
+def docstrings_of(tree: ast.AST) -> set[int]:
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, owners)]
+    return {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    """A module the `layers` contract does not name would be bound by nothing."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = next(c for c in settings["tool"]["importlinter"]["contracts"] if c["type"] == "layers")["layers"]
+    named = set(re.findall(r"[a-z_.]+", " ".join(layers)))
+    standing = {
+        f"{package}.{path.stem}"
+        for package in PACKAGES
+        for path in (ROOT / package).iterdir()
+        if path.suffix == ".py" and path.stem not in {"__init__", "__main__"} or (path / "__init__.py").exists()
+    }
+    assert standing <= named
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_driver_is_imported_behind_its_door_only(door: str) -> None:
+    leaks = [
+        f"{path}:{line}"
+        for path, tree in TREES.items()
+        if not places(path, among=DOORS[door])
+        for line, name in imported_in(tree)
+        if name == door or name.startswith(f"{door}.")
+    ]
+    assert leaks == []
+
+
+def test_the_domain_reads_no_clock_and_no_environment() -> None:
+    asked = {"os.environ", "os.getenv", "datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time"}
+    leaks = [
+        f"{path}:{node.lineno}: {dotted(node)}"
+        for path, tree in TREES.items()
+        if places(path, among={"qhronos_core/domain/"})
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and any(dotted(node).endswith(name) for name in asked)
+    ]
+    assert leaks == []
+
+
+def test_the_machines_clock_is_read_in_one_file() -> None:
+    asked = re.compile(r"(^|\.)((datetime|date)\.(now|utcnow|today)|time\.time(_ns)?)$")
+    leaks = [
+        f"{path}:{node.lineno}: {dotted(node)}"
+        for path, tree in TREES.items()
+        if path != Path("qhronos_core/adapters/clock.py")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and asked.search(dotted(node))
+    ]
+    assert leaks == []
+
+
+def test_sql_lives_in_the_two_stores() -> None:
+    stores = {"qhronos_core/adapters/postgres/", "qhronos_core/adapters/sqlite/"}
+    leaks = [
+        f"{path}:{node.lineno}"
+        for path, tree in TREES.items()
+        if not places(path, among=stores)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings_of(tree)
+        if SQL.match(node.value)
+    ]
+    assert leaks == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_sql"),
+    [
+        ("SELECT 1", True),
+        ("\n    -- why\n    INSERT INTO events VALUES (?)", True),
+        ("UPDATE occurrences AS o SET state = 1", True),
+        ("WITH due AS MATERIALIZED (SELECT 1) SELECT 2", True),
+        ("Select one of these", False),
+        ("UPDATE is refused", False),
+        ("With a token", False),
+        ("DELETE", False),
+    ],
+)
+def test_sql_is_told_from_prose(text: str, is_sql: bool) -> None:
+    assert bool(SQL.match(text)) is is_sql
+
+
+def test_private_names_of_the_sdk_are_used_in_one_file() -> None:
+    """What the MCP SDK does not promise may change with any release; `compat.py` is where that is mended."""
+    leaks: list[str] = []
+    for path, tree in TREES.items():
+        if path == Path("qhronos_mcp/mcp_server/compat.py"):
+            continue
+        leaks += [
+            f"{path}:{line}: {name}"
+            for line, name in imported_in(tree)
+            if name.split(".")[0] in {"mcp", "mcp_types"}
+            and any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+        ]
+        if path.parts[0] == "qhronos_mcp":
+            leaks += [
+                f"{path}:{node.lineno}: {node.attr}"
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Attribute)
+                and node.attr.startswith("_")
+                and not node.attr.startswith("__")
+                and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
+            ]
+    assert leaks == []
+
+
+def test_secrets_are_not_compared_with_equals() -> None:
+    """`==` stops at the first different byte, and its duration tells where that was (S3)."""
+    leaks = [
+        f"{path}:{node.lineno}"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare) and any(isinstance(op, ast.Eq | ast.NotEq) for op in node.ops)
+        if any(
+            isinstance(part, ast.Call)
+            and isinstance(part.func, ast.Attribute)
+            and part.func.attr in {"get_secret_value", "digest", "hexdigest"}
+            for side in [node.left, *node.comparators]
+            for part in ast.walk(side)
+        )
+    ]
+    assert leaks == []
