@@ -70,7 +70,7 @@ def test_every_module_stands_on_a_floor() -> None:
         f"{package}.{path.stem}"
         for package in PACKAGES
         for path in (ROOT / package).iterdir()
-        if path.suffix == ".py" and path.stem not in {"__init__", "__main__"} or (path / "__init__.py").exists()
+        if (path.suffix == ".py" and path.stem not in {"__init__", "__main__"}) or (path / "__init__.py").exists()
     }
     assert standing <= named
 
