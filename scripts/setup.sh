@@ -47,7 +47,7 @@ install() {
     "$python" -m venv --clear .venv || give_up "$python could not make .venv."
     pwd -P >.venv/place
   fi
-  local pip=(.venv/bin/python -m pip --disable-pip-version-check --no-input install --quiet)
+  local pip=(.venv/bin/python -m pip --disable-pip-version-check --no-input install -qq)
   "${pip[@]}" --require-hashes --requirement "$lock" ||
     give_up "pip could not install $lock (above: why). Is a package index within reach?"
   "${pip[@]}" --no-deps --no-build-isolation --editable . || give_up "pip could not install Qhronos itself."
