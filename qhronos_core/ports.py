@@ -487,6 +487,14 @@ class Delivery:
         return self.occurrence.attempts_made
 
 
+@dataclass(frozen=True, slots=True)
+class SecretKeeper:
+    """Seals and opens what is secret about an event, without its user knowing keys."""
+
+    seal: Callable[[EventId, EventSecrets], bytes]
+    open: Callable[[Event], EventSecrets]
+
+
 class Courier(Protocol):
     async def deliver(self, delivery: Delivery) -> Outcome:
         """Make one attempt. Never raises but CancelledError: whatever happened is an Outcome; ends by the action's own deadline."""

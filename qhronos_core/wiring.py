@@ -13,14 +13,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
 
 import structlog
 
 from qhronos_core.adapters.clock import SystemClock
 from qhronos_core.config import Settings
 from qhronos_core.domain.errors import StoreUnavailableError
-from qhronos_core.domain.event import Action, ActionType
+from qhronos_core.domain.event import ActionType
 from qhronos_core.domain.judgement import Judgement
 from qhronos_core.domain.schedule import tzdata_version
 from qhronos_core.ports import Clock, Courier, Journal, Limits, Signals, Store, Vault
@@ -200,3 +199,106 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+# --- choosing adapters --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The secrets this node works with, from configuration or from its data directory."""
+
+    settings: Settings
+    master_token: str
+    jwt_secret: str
+    at_rest_key: bytes
+
+    def vault(self) -> Vault:
+        from qhronos_core.adapters.local.vault import AesVault
+
+        return AesVault(self.at_rest_key)
+
+    def tokens(self, store: Store, clock: Clock, signals: Signals) -> TokenCases:
+        from qhronos_core.adapters.local.jwt import Jwt
+
+        auth = self.settings.auth
+        signer = Jwt(
+            key_id=auth.key_id,
+            secret=self.jwt_secret,
+            previous_secrets={key: secret.get_secret_value() for key, secret in auth.previous_secrets.items()},
+            issuer=auth.jwt_issuer,
+            audience=auth.jwt_audience,
+            max_life=auth.max_token_life,
+        )
+        return TokenCases(
+            store=store,
+            signer=signer,
+            clock=clock,
+            signals=signals,
+            master_token=self.master_token,
+            max_life=auth.max_token_life,
+            reserved_subs=frozenset({"master", auth.local_sub}),
+            master_may_use_api=auth.master_may_use_api,
+        )
+
+
+def _keys(settings: Settings) -> _Keys:
+    """Embedded: what is not configured is made once and kept. PostgreSQL: nodes must agree, so it is configured."""
+    from qhronos_core.adapters.local.vault import derived_key, read_key
+
+    auth = settings.auth
+    told = {
+        "master_token": auth.master_token.get_secret_value() if auth.master_token else None,
+        "jwt_secret": auth.jwt_secret.get_secret_value() if auth.jwt_secret else None,
+        "at_rest_key": auth.at_rest_key.get_secret_value() if auth.at_rest_key else None,
+    }
+    if settings.embedded:
+        from qhronos_core.adapters.local.secrets import ensure_secrets
+
+        made = ensure_secrets(settings.data_dir)
+        told["master_token"] = told["master_token"] or made.master_token.get_secret_value()
+        told["jwt_secret"] = told["jwt_secret"] or made.jwt_secret.get_secret_value()
+        told["at_rest_key"] = told["at_rest_key"] or made.at_rest_key.get_secret_value()
+    jwt_secret = told["jwt_secret"] or ""
+    at_rest = read_key(told["at_rest_key"]) if told["at_rest_key"] else derived_key(jwt_secret)
+    return _Keys(settings, told["master_token"] or "", jwt_secret, at_rest)
+
+
+@asynccontextmanager
+async def _open_store(settings: Settings, clock: SystemClock) -> AsyncIterator[Store]:
+    if settings.database is None:
+        from qhronos_core.adapters.sqlite import open_sqlite_store
+
+        async with open_sqlite_store(settings.data_dir, clock=clock) as embedded:
+            yield embedded
+    else:
+        from qhronos_core.adapters.postgres import open_postgres_store
+
+        async with open_postgres_store(settings.database.dsn.get_secret_value()) as remote:
+            yield remote
+
+
+def _signals(settings: Settings) -> Signals:
+    if settings.redis is not None:
+        from qhronos_core.adapters.redis.signals import RedisSignals
+
+        return RedisSignals(settings.redis.dsn.get_secret_value())
+    from qhronos_core.adapters.local.signals import LocalSignals
+
+    return LocalSignals(settings.data_dir / "signals" if settings.embedded else None)
+
+
+def _limits(settings: Settings) -> Limits:
+    from qhronos_core.adapters.local.limits import LocalLimits
+
+    if settings.redis is None:
+        return LocalLimits()
+    from qhronos_core.adapters.redis.limits import RedisLimits
+
+    return RedisLimits(settings.redis.dsn.get_secret_value())
+
+
+def _hosts(settings: Settings) -> Any:
+    from qhronos_core.adapters.http.hosts import Hosts
+
+    return Hosts(per_host=settings.delivery.per_host)

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from qhronos_core.adapters.local.signals import LocalSignals
+
 from qhronos_core.adapters.sqlite import open_sqlite_store
-from qhronos_core.domain.access import Access, Principal
+from qhronos_core.domain.access import Access, Principal, Reach
 from qhronos_core.domain.event import Action, ActionType, Event
 from qhronos_core.domain.ids import OccurrenceId
 from qhronos_core.domain.judgement import Judgement
 from qhronos_core.domain.lifecycle import State
 from qhronos_core.domain.occurrence import Attempt, AttemptOutcome, Occurrence
-from qhronos_core.ports import Delivery, EventSecrets, OccurrenceQuery, Outcome, Page, Store
-from qhronos_core.domain.access import Reach
+from qhronos_core.ports import Delivery, EventSecrets, OccurrenceQuery, Outcome, Page, SecretKeeper, Store
 from qhronos_core.scheduler.dispatcher import Dispatcher, DispatchSettings
-from qhronos_core.usecases.events import EventAnswer, EventCases, EventRules, SecretKeeper
+from qhronos_core.usecases.events import EventAnswer, EventCases, EventRules
 from qhronos_core.usecases.occurrences import OccurrenceCases
 from tests.clock import FakeClock
 
@@ -123,9 +123,7 @@ class World:
         return (await self.read(occurrence)).state
 
     async def read(self, occurrence: Occurrence | OccurrenceId) -> Occurrence:
-        return await self.store.occurrences.get(
-            occurrence.id if isinstance(occurrence, Occurrence) else occurrence
-        )
+        return await self.store.occurrences.get(occurrence.id if isinstance(occurrence, Occurrence) else occurrence)
 
     async def attempts(self, occurrence: Occurrence) -> list[Attempt]:
         return list(await self.store.occurrences.attempts(occurrence.id))
@@ -162,9 +160,7 @@ async def a_world(data_dir: Path, *, at: datetime = NOON - timedelta(hours=3)) -
             store=store,
             clock=clock,
             courier=ScriptedCourier(),
-            events=EventCases(
-                store, signals, keeper=PLAIN_KEEPER, check_destination=anywhere, rules=EventRules()
-            ),
+            events=EventCases(store, signals, keeper=PLAIN_KEEPER, check_destination=anywhere, rules=EventRules()),
             occurrences=OccurrenceCases(store, signals),
             signals=signals,
         )

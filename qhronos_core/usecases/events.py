@@ -30,6 +30,7 @@ from qhronos_core.ports import (
     EventSecrets,
     Listing,
     Page,
+    SecretKeeper,
     Signals,
     Stirred,
     Store,
@@ -85,14 +86,6 @@ class EventRules:
     min_interval: timedelta = timedelta(seconds=1)
     quota_events: int = 10_000
     quota_runs_per_day: int = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class SecretKeeper:
-    """How a use case seals what is secret about an event, without knowing keys."""
-
-    seal: Callable[[EventId, EventSecrets], bytes]
-    open: Callable[[Event], EventSecrets]
 
 
 class EventCases:
