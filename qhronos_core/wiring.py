@@ -8,13 +8,12 @@ import asyncio
 import os
 import secrets as randomness
 import socket
-from collections.abc import AsyncIterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
-
-import structlog
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from qhronos_core.adapters.clock import SystemClock
 from qhronos_core.config import Settings
@@ -31,9 +30,8 @@ from qhronos_core.usecases.occurrences import OccurrenceCases
 from qhronos_core.usecases.secrets import keeper_of
 from qhronos_core.usecases.tokens import TokenCases
 
-_log = structlog.get_logger(__name__)
-
-START_PATIENCE: Final = 10.0  # seconds a start waits for a store before it goes on without
+if TYPE_CHECKING:
+    from qhronos_core.domain.destination import EgressPolicy
 
 
 @dataclass(slots=True)
@@ -302,3 +300,51 @@ def _hosts(settings: Settings) -> Any:
     from qhronos_core.adapters.http.hosts import Hosts
 
     return Hosts(per_host=settings.delivery.per_host)
+
+
+async def _couriers(
+    settings: Settings, stack: AsyncExitStack
+) -> tuple[dict[ActionType, Courier], Callable[[Action], Awaitable[None]]]:
+    """The ways out of the process, and the courtesy check of a destination at creation."""
+    from qhronos_core.adapters.http.apicall import ApicallCourier
+    from qhronos_core.adapters.http.egress import Egress
+    from qhronos_core.adapters.http.webhook import WebhookCourier
+
+    proxy = settings.egress.proxy_url
+    egress = await stack.enter_async_context(
+        Egress(_egress_policy(settings), proxy_url=proxy.get_secret_value() if proxy else None)
+    )
+    couriers: dict[ActionType, Courier] = {
+        ActionType.WEBHOOK: WebhookCourier(egress, timeout=settings.delivery.timeout),
+        ActionType.APICALL: ApicallCourier(egress, timeout=settings.delivery.timeout),
+    }
+
+    async def check(action: Action) -> None:
+        if action.type in (ActionType.WEBHOOK, ActionType.APICALL):
+            await egress.check(str(action.params["url"]), field="action.params.url")
+
+    return couriers, check
+
+
+def _egress_policy(settings: Settings) -> "EgressPolicy":
+    """What configuration lifts of the deny list; this server's own addresses are never called."""
+    from ipaddress import ip_address
+
+    from qhronos_core.domain.destination import EgressPolicy
+
+    server, egress = settings.server, settings.egress
+    own_hosts = {(server.host, server.port)}
+    if server.public_url is not None:
+        public = urlsplit(server.public_url)
+        own_hosts.add((public.hostname or "", public.port or (443 if public.scheme == "https" else 80)))
+    own_addresses = set()
+    with suppress(ValueError):
+        own_addresses.add((ip_address(server.host), server.port))
+    return EgressPolicy(
+        allow_http=egress.allow_http,
+        allow_loopback=egress.allow_loopback,
+        allow_networks=tuple(egress.allow_networks),
+        ports=frozenset(egress.ports),
+        own_addresses=frozenset(own_addresses),
+        own_hosts=frozenset(own_hosts),
+    )

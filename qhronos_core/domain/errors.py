@@ -15,7 +15,7 @@ A message is for the caller, who may be a model: what is wrong, then the next mo
 holds event text, driver text or a path.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
@@ -49,9 +49,9 @@ class InvalidInputError(QhronosError, ValueError):
 
     @classmethod
     def of(
-        cls, field: str, why: str, *, code: str = "", got: object = None, fix: Sequence[dict[str, object]] = ()
+        cls, field: str, why: str, *, code: str = "", got: object = None, fix: Sequence[Mapping[str, object]] = ()
     ) -> "InvalidInputError":
-        return cls(faults=(Fault(field, code or cls.code, why, got, tuple(fix)),))
+        return cls(faults=(Fault(field, code or cls.code, why, got, tuple(dict(change) for change in fix)),))
 
 
 class TooLargeError(InvalidInputError):

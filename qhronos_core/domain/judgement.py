@@ -287,7 +287,7 @@ _CATCH_UP: Final = {
 def _latest_rows(event: Event, was: Occurrence, now: datetime, count: int, keep: int) -> list[Occurrence]:
     """Rows for the latest `keep` of the `count` instants that begin with `was`, earliest first."""
     if event.max_occurrences is None:
-        instants = planning.latest_instants(event, was.scheduled_at, now, keep)
+        instants = planning.timetable(event).latest(was.scheduled_at, now, keep)
     else:
         instants = planning.next_instants(event, was.scheduled_at, now, count - 1)[-keep:]
     if len(instants) < keep:

@@ -4,9 +4,8 @@ Each active event has exactly one planned row (`advances`): creating an event an
 occurrence plan the same way, with these functions. Everything further ahead is computed, not stored.
 """
 
-from collections import deque
 from collections.abc import Set
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from qhronos_core.domain.event import Event
@@ -97,26 +96,6 @@ def missed_count(event: Event, since: Occurrence, until: datetime) -> int:
     if event.max_occurrences is not None:
         limit = min(limit, event.max_occurrences - since.ordinal)
     return 1 + timetable(event).count_between(since.scheduled_at, until, limit)
-
-
-def latest_instants(event: Event, since: datetime, until: datetime, keep: int) -> list[datetime]:
-    """The last `keep` instants in (since, until], earliest first.
-
-    Seeks back in growing steps, so that a minutely rule after a year away costs some
-    thousand steps and not half a million.
-    """
-    table = timetable(event)
-    span = timedelta(minutes=max(keep, 60))
-    while True:
-        start = max(since, until - span)
-        found: deque[datetime] = deque(maxlen=keep)
-        instant = table.next_after(start)
-        while instant is not None and instant <= until:
-            found.append(instant)
-            instant = table.next_after(instant)
-        if len(found) == keep or start == since:
-            return list(found)
-        span *= 4
 
 
 def next_instants(event: Event, since: datetime, until: datetime, count: int) -> list[datetime]:

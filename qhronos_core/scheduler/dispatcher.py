@@ -54,10 +54,6 @@ class CarefulJudge:
         return self.judge_.advance(event, past, now)
 
 
-class OpensSecrets(Protocol):
-    def __call__(self, event: Event) -> EventSecrets: ...
-
-
 class Hosts(Protocol):
     """Caps and breakers per destination: whether a send may begin now, or not before when."""
 
@@ -90,7 +86,7 @@ class Dispatcher:
         store: Store,
         judge: Judge,
         couriers: Mapping[ActionType, Courier],
-        open_secrets: OpensSecrets,
+        open_secrets: Callable[[Event], EventSecrets],
         hosts: Hosts,
         clock: Clock,
         signals: Signals,

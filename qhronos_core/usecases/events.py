@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from qhronos_core.domain.errors import (
 )
 from qhronos_core.domain.event import Action, ActionType, Event, EventStatus, Overlap
 from qhronos_core.domain.ids import EventId, new_event_id
-from qhronos_core.domain.occurrence import Entry, EntryKind, Occurrence, Reason
+from qhronos_core.domain.occurrence import Entry, EntryKind, Move, Occurrence, Reason
 from qhronos_core.domain.schedule import Run, Timetable
 from qhronos_core.domain.signature import new_secret
 from qhronos_core.ports import (
@@ -368,7 +369,7 @@ class EventCases:
         """Resume every event whose `paused_until` has come; the instant of the next one. Called by the loop."""
         for event_id in await self._store.events.to_resume(100):
             try:
-                await decided(lambda event_id=event_id: self._resume(event_id))
+                await decided(partial(self._resume, event_id))
             except (StaleError, EventNotFoundError):
                 continue  # somebody changed it a moment ago: looked at again in the next round
         return await self._store.events.next_resume_at()
@@ -637,11 +638,11 @@ class _Plan:
         self.event = replace(self.event, status=EventStatus.ACTIVE if nxt else EventStatus.INACTIVE)
 
     def _move(self, was: Occurrence, now: Occurrence) -> None:
-        self.changes.moves.append(judgement.Move(was, now))
+        self.changes.moves.append(Move(was, now))
 
 
-def _freed(row: Occurrence, now: datetime) -> judgement.Move:
-    return judgement.Move(row, row.changed(now, held=None, due_at=now, fence=row.fence + 1))
+def _freed(row: Occurrence, now: datetime) -> Move:
+    return Move(row, row.changed(now, held=None, due_at=now, fence=row.fence + 1))
 
 
 def _resumes_at(draft: Draft, now: datetime) -> datetime | None:
@@ -674,5 +675,5 @@ def _runs(event: Event, planned: Occurrence | None, after: datetime, count: int)
     runs = table.runs_after(begin, left)
     if runs and runs[0].at == planned.scheduled_at and planned.due_at not in (None, planned.scheduled_at):
         local = planned.due_at.astimezone(runs[0].local.tzinfo)
-        runs[0] = replace(runs[0], at=planned.due_at, local=local, weekday=f"{local:%A}", note="snoozed")
+        runs[0] = replace(runs[0], at=planned.due_at, local=local, weekday=f"{local:%A}")
     return tuple(runs)

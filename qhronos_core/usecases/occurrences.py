@@ -249,11 +249,11 @@ class OccurrenceCases:
             return []
         planned = await self._store.occurrences.planned(event.id)
         row: Occurrence | None = planned
-        runs = []
+        runs: Sequence[Upcoming] = ()
         while row is not None and len(runs) < limit:
             due_at = row.due_at or row.scheduled_at
             if due_at > after:
-                runs.append(Upcoming(occurrence_id(event.id, row.scheduled_at), event, due_at))
+                runs = (*runs, Upcoming(occurrence_id(event.id, row.scheduled_at), event, due_at))
             row = planning.successor(event, row, after)
         return runs
 

@@ -27,7 +27,7 @@ def test_there_are_seven_states_known_by_name() -> None:
 
 
 def test_every_state_is_either_finished_or_unfinished() -> None:
-    assert TERMINAL | UNFINISHED == set(State)
+    assert set(State) == TERMINAL | UNFINISHED
     assert not TERMINAL & UNFINISHED
 
 

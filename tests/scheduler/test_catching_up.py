@@ -117,7 +117,7 @@ async def test_of_a_long_outage_the_latest_thousand_have_a_row_and_the_journal_h
     (line,) = [line async for line in world._lines() if line.entry.kind == "occurrence.missed"]
     assert line.entry.detail["first"] == first.isoformat()
     assert line.entry.detail["count"] == min(days * 288, 10_001) or not line.entry.detail["count_exact"]
-    assert [row.scheduled_at for row in rows if row.state is PENDING][0] > world.clock.now()
+    assert next(row.scheduled_at for row in rows if row.state is PENDING) > world.clock.now()
 
 
 async def test_max_occurrences_counts_what_was_missed(world: World) -> None:
