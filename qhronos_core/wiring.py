@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from qhronos_core.adapters.clock import SystemClock
 from qhronos_core.config import Settings
 from qhronos_core.domain.errors import StoreUnavailableError
-from qhronos_core.domain.event import ActionType
+from qhronos_core.domain.event import Action, ActionType
 from qhronos_core.domain.judgement import Judgement
 from qhronos_core.domain.schedule import tzdata_version
 from qhronos_core.ports import Clock, Courier, Journal, Limits, Signals, Store, Vault
