@@ -1,0 +1,1 @@
+"""The agent's face: eight tools, resources, prompts, push and tasks on the official MCP SDK, both protocol generations."""
