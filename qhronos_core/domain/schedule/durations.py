@@ -146,8 +146,9 @@ def _explained(text: str) -> NoDuration:
         return NoDuration("No fractions: use the smaller unit.", meant)
     if stripped.startswith("-") and isinstance(read_duration(stripped[1:]), timedelta):
         return NoDuration("A length of time is not negative.", (stripped[1:],))
-    if isinstance(read_duration(stripped.upper()), timedelta) and stripped[:1] in "pP":
-        return NoDuration("ISO 8601 lengths are written in capitals.", (stripped.upper(),))
+    capitals = stripped.upper()
+    if stripped != capitals and capitals.startswith("P") and isinstance(read_duration(capitals), timedelta):
+        return NoDuration("ISO 8601 lengths are written in capitals.", (capitals,))
     if (calendar := re.fullmatch(r"[Pp]([0-9]{1,4})([MmYy])", stripped)) is not None and int(calendar[1]):
         name, days = ("month", 30) if calendar[2] in "Mm" else ("year", 365)
         meant = (f"P{int(calendar[1]) * days}D", *((f"PT{int(calendar[1])}M",) if name == "month" else ()))
