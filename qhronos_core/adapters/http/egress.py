@@ -150,7 +150,7 @@ class Egress:
                 sent["Accept-Encoding"] = "identity"
                 async with self._session.request(
                     method,
-                    self._parsed(url),
+                    self._parsed(url)[1],
                     headers=sent,
                     data=body or None,
                     allow_redirects=False,
@@ -162,6 +162,20 @@ class Egress:
         except Exception as error:
             # Whatever a receiver makes a parser, a handshake or a resolver raise, the worker lives.
             raise EgressFailure(_kind_of(error)) from error
+
+    def host_of(self, url: str) -> str | None:
+        """The host and port a URL leads to, under which sends are counted; None: it would be refused."""
+        try:
+            return self._parsed(url)[0].authority
+        except DestinationNotAllowedError:
+            return None
+
+    def shown(self, url: str) -> str:
+        """A URL as records show it: without its query values."""
+        try:
+            return self._parsed(url)[0].shown
+        except DestinationNotAllowedError:
+            return url.partition("?")[0]
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Every address of a name, if every one of them may be dialled; one that may not refuses them all.
@@ -195,10 +209,10 @@ class Egress:
                 raise _RefusedDial from error
         return socket.socket(family, kind, protocol)
 
-    def _parse(self, text: str) -> URL:
+    def _parse(self, text: str) -> tuple[Destination, URL]:
         destination = parse_url(text, policy=self._policy)
         path, mark, query = destination.target.partition("?")
-        return URL.build(
+        return destination, URL.build(
             scheme=destination.scheme,
             authority=destination.authority,
             path=path,
