@@ -1,0 +1,149 @@
+"""The embedded store: one SQLite file, any number of processes on one machine."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from qhronos_core.adapters.migrations import StoreRefusedError
+from qhronos_core.adapters.sqlite import changes as writing
+from qhronos_core.adapters.sqlite import claims, migrating, occurrences, retention, tokens
+from qhronos_core.adapters.sqlite.errors import is_busy
+from qhronos_core.adapters.sqlite.events import SqliteEvents
+from qhronos_core.adapters.sqlite.file import FILE_NAME, StoreFile, mark_as_ours
+from qhronos_core.adapters.sqlite.journal import SqliteJournal
+from qhronos_core.adapters.sqlite.occurrences import SqliteOccurrences
+from qhronos_core.adapters.sqlite.threads import Readers, Writer
+from qhronos_core.adapters.sqlite.tokens import SqliteTokens
+from qhronos_core.domain.access import Reach
+from qhronos_core.domain.ids import OccurrenceId
+from qhronos_core.domain.occurrence import Move, Occurrence
+from qhronos_core.ports import Changes, Claim, Claimed, Clock, InboxQuery, Judge, RememberedAnswer
+
+_OPENING: Final = 10.0  # seconds two processes may spend making the same new file
+
+
+class SqliteStore:
+    """Implements `ports.Store`. Opened by `open_sqlite_store`."""
+
+    def __init__(self, file: StoreFile, connection: sqlite3.Connection, clock: Clock, store_id: UUID) -> None:
+        self._file = file
+        self._clock = clock
+        self._writer = Writer(file, connection)
+        self._readers = Readers(file)
+        self._claimer = claims.Claimer(clock)
+        self.events = SqliteEvents(self._readers, clock, store_id)
+        self.occurrences = SqliteOccurrences(self._readers, clock, store_id)
+        self.journal = SqliteJournal(self._readers, store_id)
+        self.tokens = SqliteTokens(self._readers, store_id)
+
+    async def now(self) -> datetime:
+        return self._clock.now()
+
+    async def commit(self, changes: Changes) -> None:
+        await self._writer.write(lambda connection: writing.commit(connection, changes, self._clock.now()))
+
+    async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
+        return await self._writer.write(
+            lambda connection: self._claimer.claim_due(connection, node=node, lease=lease, limit=limit, judge=judge),
+            peek=self._claimer.nothing_due,
+        )
+
+    async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
+        return await self._writer.write(lambda connection: claims.settle(connection, moves, self._clock.now()))
+
+    async def claim_inbox(self, query: InboxQuery, reach: Reach, *, holder: str, actor: str) -> Sequence[Occurrence]:
+        return await self._writer.write(
+            lambda connection: claims.claim_inbox(
+                connection, query, reach, holder=holder, actor=actor, now=self._clock.now()
+            )
+        )
+
+    async def still_wanted(self, claims: Sequence[Claim]) -> frozenset[OccurrenceId]:
+        return await self._readers.read(lambda connection: occurrences.still_wanted(connection, claims))
+
+    async def remembered(self, principal: str, path: str, key: str) -> RememberedAnswer | None:
+        now = self._clock.now()
+        return await self._readers.read(lambda connection: tokens.remembered(connection, principal, path, key, now))
+
+    async def retire(
+        self,
+        *,
+        occurrences_before: datetime,
+        attempts_before: datetime,
+        journal_before: datetime,
+        deleted_before: datetime,
+        limit: int,
+    ) -> int:
+        before = retention.Before(occurrences_before, attempts_before, journal_before, deleted_before)
+        return await retention.retire(self._readers, self._writer, before, limit, self._clock.now())
+
+    async def status(self) -> Mapping[str, Any]:
+        told: dict[str, Any] = {"kind": "sqlite", "version": sqlite3.sqlite_version, "bytes": self._file.sizes()}
+        try:
+            applied = await self._readers.read(migrating.applied)
+        except Exception as error:
+            return {**told, "problem": self._file.problem or f"{type(error).__name__}: {error}"}
+        return {**told, "migrations": [migration.name for migration in applied]}
+
+    async def migrate(self) -> Sequence[str]:
+        return await self._writer.write(lambda connection: migrating.migrate(connection, self._clock.now()))
+
+    async def aclose(self) -> None:
+        await self._readers.aclose()
+        await self._writer.aclose()
+
+
+@asynccontextmanager
+async def open_sqlite_store(data_dir: Path, *, clock: Clock) -> AsyncIterator[SqliteStore]:
+    """The store in `<data_dir>/qhronos.db`, made or brought up to date if need be; closed at the end.
+
+    Raises:
+        StoreRefusedError: what is there must not be used as it is; says why and what to do. Nothing was changed.
+    """
+    file = StoreFile(data_dir / FILE_NAME)
+    connection = await asyncio.to_thread(_opened, file, clock)
+    store = SqliteStore(file, connection, clock, migrating.store_id(connection))
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+def _opened(file: StoreFile, clock: Clock) -> sqlite3.Connection:
+    file.prepare()
+    deadline = time.monotonic() + _OPENING
+    while True:
+        try:
+            return _made_ready(file, clock)
+        except sqlite3.OperationalError as error:
+            # Two processes make the same file: changing its journal mode does not wait by itself.
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise StoreRefusedError(f"The store {file.path} cannot be opened: {error}.") from error
+            time.sleep(0.01)
+        except sqlite3.DatabaseError as error:
+            raise file.damaged(str(error)) from error
+
+
+def _made_ready(file: StoreFile, clock: Clock) -> sqlite3.Connection:
+    """A connection to write with, to a file that is whole and of this release's schema."""
+    if file.sizes()["file"]:
+        with closing(file.connect(read_only=True)) as reader:
+            migrating.missing(reader)
+            file.check_whole(reader)
+    connection = file.connect()
+    try:
+        mark_as_ours(connection)
+        if migrating.missing(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            migrating.migrate(connection, clock.now())
+            connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
