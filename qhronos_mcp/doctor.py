@@ -1,0 +1,96 @@
+"""`qhronos doctor`: looks at an installation and says what is well and what to do about the rest."""
+
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from qhronos_core.domain.access import Access, Principal, Reach
+from qhronos_core.domain.errors import QhronosError
+from qhronos_core.domain.event import EventStatus
+from qhronos_core.domain.lifecycle import FAILED
+from qhronos_core.ports import EventQuery, OccurrenceQuery, Page
+from qhronos_core.wiring import Core
+
+OLDEST_WELL: Final = 60.0  # seconds a due row may wait while a node is up
+LOOKED_THROUGH: Final = 1_000
+_OPERATOR: Final = Principal("master", Access.ADMIN, frozenset(), master=True, holder="master")
+_EVERYTHING: Final = Reach(everything=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    well: bool
+    says: str
+
+
+async def examine(core: Core) -> AsyncIterator[Finding]:
+    """Every finding, the most important first. Changes nothing."""
+    try:
+        status = await core.status()
+    except QhronosError as error:
+        yield Finding(False, f"The store does not answer: {error}")
+        return
+    store = status["store"]
+    yield Finding(True, f"The store answers: {store.get('kind')}, schema {store.get('schema')}.")
+    oldest = status["oldest_due_seconds"]
+    if status["due"] and oldest > OLDEST_WELL:
+        yield Finding(
+            False,
+            f"{status['due']} occurrences are due and wait for {oldest:.0f} s: is a server running? `qhronos serve`.",
+        )
+    else:
+        yield Finding(True, f"{status['due']} occurrences are due now.")
+    yield Finding(True, f"Time zones: tzdata {status['tzdata']}.")
+    for finding in _secrets(core):
+        yield finding
+    async for finding in _events(core):
+        yield finding
+
+
+def _secrets(core: Core) -> list[Finding]:
+    if not core.settings.embedded:
+        derived = core.settings.auth.at_rest_key is None
+        says = "derived from auth.jwt_secret: keep that in your backups" if derived else "configured"
+        return [Finding(True, f"The at-rest key is {says}.")]
+    directory = core.settings.data_dir / "secrets"
+    findings = []
+    for name in ("master_token", "jwt_secret", "at_rest_key"):
+        file = directory / name
+        try:
+            mode = stat.S_IMODE(file.stat().st_mode)
+        except OSError:
+            findings.append(Finding(False, f"{file} is missing: put it back from your backup, or secrets stay sealed."))
+            continue
+        if mode & 0o077:
+            findings.append(Finding(False, f"{file} is readable by others: chmod 600 {file}"))
+    return findings or [Finding(True, f"Secrets in {directory} are yours alone; back the at-rest key up apart.")]
+
+
+async def _events(core: Core) -> AsyncIterator[Finding]:
+    now = await core.now()
+    listing = await core.tokens.list(Page(limit=LOOKED_THROUGH), caller=_OPERATOR)
+    live = {
+        scope
+        for record in listing.items
+        if record.revoked_at is None and record.expires_at > now
+        for scope in record.scope
+    }
+    active = EventQuery(statuses=frozenset({EventStatus.ACTIVE, EventStatus.PAUSED}))
+    events = (await core.store.events.list(active, _EVERYTHING, Page(limit=LOOKED_THROUGH))).items
+    for event in events:
+        if event.labels and not event.labels & live:
+            labels = ", ".join(sorted(event.labels))
+            yield Finding(
+                False,
+                f"Event {event.id} is reached by no live token (labels {labels}): mint one, or delete it as admin.",
+            )
+        if event.status is EventStatus.PAUSED and event.paused_reason:
+            yield Finding(False, f"Event {event.id} is paused: {event.paused_reason}. Mend the receiver and resume it.")
+    failed = await core.store.occurrences.list(
+        OccurrenceQuery(states=frozenset({FAILED})), _EVERYTHING, Page(limit=1), count=True
+    )
+    if failed.total:
+        yield Finding(
+            False, f"{failed.total} occurrences ended failed: list them, then POST /occurrences/retry?dry_run=true."
+        )
