@@ -13,7 +13,6 @@ outlives nobody: should this process be killed, a watching shell ends it and rem
 import os
 import pwd
 import random
-import re
 import secrets
 import shutil
 import signal
@@ -26,11 +25,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import psycopg
 import redis
 from psycopg import sql
+
+from scripts.binaries import ServerMissing as ServerMissing
+from scripts.binaries import can_enter, identity, postgres_binaries, redis_program, unprivileged, utf8_locale
 
 _START_WITHIN_S: Final = 60.0
 _STOP_WITHIN_S: Final = 60.0
@@ -62,10 +64,6 @@ _REDIS_SETTINGS: Final[Mapping[str, str]] = {
     "daemonize": "no",
     "save": "",
 }
-
-
-class ServerMissing(Exception):
-    """This machine has no such server. The text says which program was looked for, and where."""
 
 
 class ServerDidNotStart(Exception):
@@ -104,7 +102,7 @@ class _Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # an interrupt at the keyboard is for the test run, which stops us in order
-                **_identity(run_as),
+                **identity(run_as),
             )
         deadline = time.monotonic() + _START_WITHIN_S
         while not self.answers():
@@ -247,7 +245,7 @@ def private_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Post
         ServerDidNotStart: they are there, and failed.
     """
     binaries = postgres_binaries()
-    run_as = _unprivileged() if os.geteuid() == 0 else None
+    run_as = unprivileged()
     directory = _directory("qhronos-pg-", run_as)
     with _ended_with_us(directory, directory / "data" / "postmaster.pid"):
         password = secrets.token_hex(16)
@@ -292,43 +290,6 @@ def private_redis(settings: Mapping[str, str] | None = None) -> Iterator[Redis]:
             server.stop()
 
 
-def postgres_binaries() -> Path:
-    """The directory that holds `initdb` and `postgres`: the PATH first, then where packages put them.
-
-    Raises:
-        ServerMissing: nowhere.
-    """
-    on_path = shutil.which("initdb")
-    candidates = [Path(on_path).resolve().parent] if on_path else []
-    if config := shutil.which("pg_config"):
-        told = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False).stdout.strip()
-        candidates += [Path(told)] if told else []
-    for root, pattern in (
-        ("/usr/lib/postgresql", "*/bin"),
-        ("/usr", "pgsql-*/bin"),
-        ("/opt/homebrew/opt", "postgresql*/bin"),
-        ("/usr/local/opt", "postgresql*/bin"),
-        ("/home/linuxbrew/.linuxbrew/opt", "postgresql*/bin"),
-    ):
-        candidates += sorted(Path(root).glob(pattern), key=_version_in, reverse=True)
-    for candidate in candidates:
-        if all(os.access(candidate / program, os.X_OK) for program in ("initdb", "postgres")):
-            return candidate
-    raise ServerMissing("PostgreSQL: no `initdb` and `postgres` on the PATH or where packages put them")
-
-
-def redis_program() -> str:
-    """The path of `redis-server`, or of `valkey-server`, which speaks the same.
-
-    Raises:
-        ServerMissing: neither is on the PATH.
-    """
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return found
-    raise ServerMissing("Redis: no `redis-server` or `valkey-server` on the PATH")
-
-
 def _start_on_a_free_port(server: Postgres | Redis) -> None:
     for attempt in count(1):
         server.port = _free_port()
@@ -363,13 +324,23 @@ def _initialise(binaries: Path, directory: Path, password: str, run_as: pwd.stru
         done = subprocess.run(
             [
                 *(str(binaries / "initdb"), "-D", str(directory / "data"), "--username", _USER),
-                *("--auth", "md5", "--pwfile", secret.name, "--encoding", "UTF8", "--locale", "C", "--no-sync"),
+                *(
+                    "--auth",
+                    "md5",
+                    "--pwfile",
+                    secret.name,
+                    "--encoding",
+                    "UTF8",
+                    "--locale",
+                    utf8_locale(),
+                    "--no-sync",
+                ),
             ],
             cwd=directory,
             capture_output=True,
             text=True,
             check=False,
-            **_identity(run_as),
+            **identity(run_as),
         )
     if done.returncode != 0:
         raise ServerDidNotStart(f"initdb: {done.stderr[-2000:]}")
@@ -398,32 +369,12 @@ def _ended_with_us(directory: Path, pid_file: Path) -> Iterator[None]:
 def _directory(prefix: str, owner: pwd.struct_passwd | None) -> Path:
     """A new directory, 0700, under a path its owner can enter."""
     roots = dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"])
-    root = next(root for root in roots if owner is None or _can_enter(owner, Path(root)))
+    root = next(root for root in roots if can_enter(owner, Path(root)))
     directory = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
     if owner is not None:
         os.chown(directory, owner.pw_uid, owner.pw_gid)
     return directory
 
 
-def _can_enter(user: pwd.struct_passwd, path: Path) -> bool:
-    return bool(subprocess.run(["test", "-x", str(path)], check=False, **_identity(user)).returncode == 0)
-
-
-def _unprivileged() -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam("postgres")
-    except KeyError:
-        return pwd.getpwnam("nobody")
-
-
-def _identity(user: pwd.struct_passwd | None) -> dict[str, Any]:
-    """The part of a `Popen` call that makes the child run as `user`."""
-    return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
 def _database_in(url: str) -> str:
     return url.rsplit("/", 1)[1]
-
-
-def _version_in(path: Path) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", str(path))]
