@@ -3,5 +3,6 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/scripts/setup.sh"
+[ -n "${QHRONOS_CONFIG:-}" ] || [ ! -f "$root/config.yaml" ] || export QHRONOS_CONFIG="$root/config.yaml"
 export PYTHONTZPATH="" # time zones come from the pinned tzdata, so that all nodes agree
 exec "$root/.venv/bin/qhronos" serve "$@"
