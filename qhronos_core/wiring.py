@@ -110,6 +110,13 @@ class Core:
                 await task
 
 
+def configure_logs(settings: Settings) -> None:
+    """For the whole process, once."""
+    from qhronos_core.adapters.local.logs import configure
+
+    configure(settings.log.level, settings.log.format)
+
+
 @asynccontextmanager
 async def open_core(settings: Settings, *, run_scheduler: bool | None = None) -> AsyncIterator[Core]:
     """A core on the configured store. The scheduler starts with `start_scheduler`.

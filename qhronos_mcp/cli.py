@@ -61,9 +61,9 @@ def _settings(config: Path | None, flags: Mapping[str, Any] | None = None) -> "S
 
 
 def _logging(settings: "Settings") -> None:
-    from qhronos_core.adapters.local.logs import configure
+    from qhronos_core.wiring import configure_logs
 
-    configure(settings.log.level, settings.log.format)
+    configure_logs(settings)
 
 
 @app.command()
