@@ -240,6 +240,8 @@ def _months_of(cron: Cron) -> str:
 
 def _step(values: Sequence[int]) -> int | None:
     """The n of `*/n`."""
+    if len(values) < 2:
+        return None
     step = values[1] - values[0]
     return step if list(values) == list(range(0, 60, step)) else None
 

@@ -122,14 +122,10 @@ def _delay(text: str, length_text: str, anchor: datetime) -> Rule:
 def _instant(text: str, clock: WallClock | None) -> Rule:
     moment = read_instant(text, clock)
     if isinstance(moment, NoInstant):
+        fixes: list[dict[str, object]] = [{"schedule": each} for each in moment.meant]
         if moment.needs_zone:
-            raise refusal(
-                "schedule",
-                moment.why,
-                got=text,
-                fix=[*({"schedule": each} for each in moment.meant), {"schedule": text, "timezone": "Europe/Paris"}],
-            )
-        raise _refused(text, moment.why, *moment.meant)
+            fixes.append({"schedule": text, "timezone": "Europe/Paris"})
+        raise refusal("schedule", moment.why, got=text, fix=fixes)
     return OnceRule(moment.at, "instant", wall=moment.wall, shift=moment.moved)
 
 
