@@ -1,0 +1,328 @@
+"""Taking what is due, and settling it: the statements of the dispatcher, and of agents who take from the inbox.
+
+Locks are taken in one order: occurrences, then events, then the journal. A claim never waits for an occurrence (SKIP
+LOCKED), and between its statements there is only arithmetic, so whoever waits for its rows waits for milliseconds.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final, LiteralString
+
+from psycopg import AsyncConnection
+
+from qhronos_core.adapters.postgres.filters import BEGUN, Where
+from qhronos_core.adapters.postgres.moves import (
+    LOCK_EVENTS,
+    WRITE_MOVES,
+    Written,
+    free_queues,
+    frees,
+    lock_freed,
+    parameters_of,
+    plan_on,
+)
+from qhronos_core.adapters.postgres.pool import Connections, Transaction
+from qhronos_core.adapters.postgres.rows import EVENT, OCCURRENCE, event_of, occurrence_of, uuids
+from qhronos_core.adapters.postgres.time import NOW, StoreTime
+from qhronos_core.domain.access import Reach
+from qhronos_core.domain.event import Event, EventStatus, Overlap
+from qhronos_core.domain.ids import EventId, OccurrenceId
+from qhronos_core.domain.judgement import expires_at
+from qhronos_core.domain.lifecycle import DISPATCHING
+from qhronos_core.domain.occurrence import Entry, EntryKind, Held, Move, Occurrence
+from qhronos_core.ports import Claim, Claimed, Clock, Due, Gap, InboxQuery, Judge
+
+_LOOK_EVERY: Final = 1.0  # seconds
+_GAP_AFTER: Final = 5  # seconds
+_EVENTS_KEPT: Final = 10_000
+_MOST_AT_ONCE: Final = 1000
+
+_LOOK: Final[LiteralString] = """
+    -- Nobody looked for a while: what came due meanwhile may be late. An older gap stays open as long as rows of it wait.
+      WITH t AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now)
+    UPDATE store_meta AS m
+       SET gap_since = CASE WHEN t.now - m.looked_at <= make_interval(secs => %(gap)s) THEN m.gap_since
+                            WHEN EXISTS (SELECT FROM occurrences AS o
+                                          WHERE o.due_at > m.gap_since AND o.due_at <= m.gap_until
+                                            AND o.state = 'pending') THEN m.gap_since
+                            ELSE m.looked_at END,
+           gap_until = CASE WHEN t.now - m.looked_at <= make_interval(secs => %(gap)s) THEN m.gap_until
+                            WHEN m.looked_at IS NULL THEN NULL
+                            ELSE t.now END,
+           looked_at = t.now
+      FROM t
+ RETURNING m.gap_since, m.gap_until
+"""
+LOCK_DUE: Final[LiteralString] = f"""
+    -- Served by occurrences_due_idx alone, in its order. `now` is a sub-select, since a volatile call cannot be an index
+    -- condition. The inner LIMIT is a number, since under a generic plan a parameter there is taken for a tenth of
+    -- the table, and all of it is sorted; the outer one says how many, and stops the locking with it.
+      WITH t AS MATERIALIZED (SELECT {NOW} AS now)
+    SELECT t.now, due.*
+      FROM t LEFT JOIN (
+               SELECT * FROM (
+                   SELECT {OCCURRENCE} FROM occurrences AS o
+                    WHERE o.due_at <= (SELECT now FROM t)
+                      AND (o.lease_until IS NULL OR o.lease_until <= (SELECT now FROM t))
+                    ORDER BY o.due_at LIMIT 1000
+                      FOR UPDATE SKIP LOCKED) AS earliest
+                LIMIT %(limit)s) AS due ON true
+"""
+_VERSIONS: Final = "SELECT id, version, status FROM events WHERE id = ANY (%(events)s::uuid[])"
+_EVENTS: Final[LiteralString] = f"SELECT {EVENT} FROM events AS e WHERE e.id = ANY (%(events)s::uuid[])"
+_CROWD: Final[LiteralString] = f"""
+    -- What else of these events is begun and unfinished, or held back. Served by occurrences_open_idx.
+    SELECT o.event_id, count(*) FILTER (WHERE {BEGUN} AND o.held IS DISTINCT FROM 'overlap'),
+           count(*) FILTER (WHERE o.held = 'overlap')
+      FROM occurrences AS o
+     WHERE o.event_id = ANY (%(events)s::uuid[]) AND o.unfinished AND o.id <> ALL (%(ids)s::uuid[])
+     GROUP BY o.event_id
+"""
+_AS_THEY_ARE: Final[LiteralString] = f"SELECT {OCCURRENCE} FROM occurrences AS o WHERE o.id = ANY (%(ids)s::uuid[])"
+_STILL_WANTED: Final = """
+    SELECT o.id
+      FROM unnest(%(ids)s::uuid[], %(fences)s::int[], %(versions)s::int[]) AS c (id, fence, version)
+      JOIN occurrences AS o ON o.id = c.id AND o.fence = c.fence AND o.state = 'dispatching'
+      JOIN events AS e ON e.id = o.event_id AND e.version = c.version
+     WHERE e.status <> 'deleted' AND (e.status <> 'paused' OR o.round_began_at > e.paused_at)
+"""
+
+
+class EventCache:
+    """Events of the last claims; used only at the version and status that were just read from the store."""
+
+    def __init__(self, size: int = _EVENTS_KEPT) -> None:
+        self._size = size
+        self._kept: OrderedDict[EventId, Event] = OrderedDict()
+
+    def at(self, event_id: EventId, version: int, status: str) -> Event | None:
+        event = self._kept.get(event_id)
+        if event is None or event.version != version:
+            return None
+        self._kept.move_to_end(event_id)
+        return event if event.status.value == status else replace(event, status=EventStatus(status))
+
+    def keep(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._kept[event.id] = event
+            self._kept.move_to_end(event.id)
+        while len(self._kept) > self._size:
+            self._kept.popitem(last=False)
+
+
+class _Crowd:
+    """The rows of one event among which a due one is judged: those outside the batch counted, those inside as they stand now."""
+
+    def __init__(self, begun: int, held: int, inside: Iterable[Occurrence]) -> None:
+        self._begun = begun
+        self._held = held
+        self._inside = {occurrence.id: occurrence for occurrence in inside}
+
+    def others(self, occurrence: Occurrence) -> tuple[int, int]:
+        others = [other for other in self._inside.values() if other.id != occurrence.id and not other.finished]
+        held = sum(other.held is Held.OVERLAP for other in others)
+        begun = sum(other.begun and other.held is not Held.OVERLAP for other in others)
+        return self._begun + begun, self._held + held
+
+    def now(self, occurrence: Occurrence) -> None:
+        self._inside[occurrence.id] = occurrence
+
+
+class Claiming:
+    def __init__(self, dispatch: Connections, callers: Connections, time_: StoreTime, clock: Clock | None) -> None:
+        self._dispatch = dispatch
+        self._callers = callers
+        self._time = time_
+        self._clock = clock
+        self._events = EventCache()
+        self._looked: float | None = None
+        self._gap: Gap | None = None
+
+    async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
+        await self._look()
+
+        async def claim(transaction: Transaction) -> Claimed:
+            most = min(limit, _MOST_AT_ONCE)
+            rows = await transaction.rows(LOCK_DUE, {**self._time.parameter(), "limit": most})
+            now: datetime = rows[0][0]
+            occurrences = [occurrence_of(row[1:]) for row in rows if row[1] is not None]
+            if not occurrences:
+                return Claimed((), 0, now, more=False)
+            events = await self._events_of(transaction, occurrences)
+            crowds = await self._crowds(transaction, events, occurrences)
+            moves = []
+            for occurrence in sorted(occurrences, key=lambda due: (due.due_at, due.scheduled_at, due.id)):
+                event = events.get(occurrence.event_id)
+                if event is None:
+                    continue
+                crowd = crowds.get(event.id)
+                unfinished, queued = (0, 0) if crowd is None else crowd.others(occurrence)
+                move = judge.judge(Due(occurrence, event, now, node, lease, self._gap, unfinished, queued))
+                if crowd is not None:
+                    crowd.now(move.now)
+                if move.ends_event and event.status is EventStatus.ACTIVE:
+                    events[event.id] = replace(event, status=EventStatus.INACTIVE)
+                moves.append(move)
+            await self._write(transaction, moves, events, judge, now)
+            claims = tuple(
+                Claim(move.now, events[move.now.event_id])
+                for move in moves
+                if move.now.state is DISPATCHING and move.now.node == node and move.now.fence > move.was.fence
+            )
+            return Claimed(claims, len(moves), now, more=len(occurrences) >= most)
+
+        return await self._dispatch.transaction(claim)
+
+    async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
+        if not moves:
+            return frozenset()
+        if any(move.frees_queue for move in moves):
+            return await self._settle_and_free(moves)
+        tried = False
+
+        async def write(connection: AsyncConnection[Any]) -> frozenset[OccurrenceId]:
+            nonlocal tried
+            before = await _written_before(connection, moves) if tried else frozenset()
+            tried = True
+            rest = [move for move in moves if move.was.id not in before]
+            if not rest:
+                return before
+            cursor = await connection.cursor(binary=True).execute(WRITE_MOVES, parameters_of(rest))
+            return before | Written.of(await cursor.fetchall()).moves
+
+        return await self._dispatch.again(write)
+
+    async def claim_inbox(self, query: InboxQuery, reach: Reach, *, holder: str, actor: str) -> Sequence[Occurrence]:
+        where = Where().inbox(query, reach)
+        lock_free: LiteralString = f"""
+            WITH t AS MATERIALIZED (SELECT {NOW} AS now)
+            SELECT (SELECT now FROM t), {OCCURRENCE}
+              FROM occurrences AS o JOIN events AS e ON e.id = o.event_id
+             WHERE o.inbox_at IS NOT NULL AND o.state = 'dispatched'
+               AND (o.lease_until IS NULL OR o.lease_until <= (SELECT now FROM t)) AND {where.text}
+             ORDER BY o.inbox_at, o.id LIMIT %(limit)s
+               FOR UPDATE OF o SKIP LOCKED
+        """
+
+        async def claim(transaction: Transaction) -> Sequence[Occurrence]:
+            parameters = {**where.parameters, **self._time.parameter(), "limit": query.limit}
+            rows = await transaction.rows(lock_free, parameters)
+            if not rows:
+                return ()
+            now: datetime = rows[0][0]
+            free = [occurrence_of(row[1:]) for row in rows]
+            events = await self._events_of(transaction, free)
+            moves = []
+            for was in free:
+                event = events.get(was.event_id)
+                expiry = None if event is None else expires_at(event, was)
+                if event is None or (expiry is not None and expiry <= now):
+                    continue  # the dispatcher has the last word about it
+                until = now + event.policies.ack_timeout
+                taken = was.changed(
+                    now,
+                    fence=was.fence + 1,
+                    holder=holder,
+                    claimed_at=now,
+                    lease_until=until,
+                    due_at=until if expiry is None else min(until, expiry),
+                )
+                entry = Entry(now, EntryKind.OCCURRENCE_CLAIMED, was.event_id, was.id, actor)
+                moves.append(Move(was, taken, entries=(entry,)))
+            if moves:
+                await transaction.send(WRITE_MOVES, parameters_of(moves))
+                await transaction.seal()
+            return [move.now for move in moves]
+
+        return await self._callers.transaction(claim)
+
+    async def still_wanted(self, claims: Sequence[Claim]) -> frozenset[OccurrenceId]:
+        parameters = {
+            "ids": uuids(claim.occurrence.id for claim in claims),
+            "fences": [claim.occurrence.fence for claim in claims],
+            "versions": [claim.event.version for claim in claims],
+        }
+        return frozenset(row[0] for row in await self._dispatch.rows(_STILL_WANTED, parameters))
+
+    async def _look(self) -> None:
+        """Tell the store that somebody looks, about once a second, and learn how long nobody did."""
+        mark = time.monotonic() if self._clock is None else self._clock.now().timestamp()
+        if self._looked is not None and abs(mark - self._looked) < _LOOK_EVERY:
+            return
+        since, until = (await self._dispatch.rows(_LOOK, {**self._time.parameter(), "gap": _GAP_AFTER}))[0]
+        self._looked = mark
+        self._gap = None if since is None or until is None else Gap(since, until)
+
+    async def _events_of(self, transaction: Transaction, occurrences: Sequence[Occurrence]) -> dict[EventId, Event]:
+        """The events as they are now: read after the rows were locked, by which time a change of them is seen or waits."""
+        found: dict[EventId, Event] = {}
+        unknown: list[EventId] = []
+        wanted = {"events": uuids({occurrence.event_id for occurrence in occurrences})}
+        for event_id, version, status in await transaction.rows(_VERSIONS, wanted):
+            if (event := self._events.at(event_id, version, status)) is None:
+                unknown.append(event_id)
+            else:
+                found[event_id] = event
+        if unknown:
+            read = [event_of(row) for row in await transaction.rows(_EVENTS, {"events": uuids(unknown)})]
+            self._events.keep(read)
+            found.update((event.id, event) for event in read)
+        return found
+
+    async def _crowds(
+        self, transaction: Transaction, events: Mapping[EventId, Event], occurrences: Sequence[Occurrence]
+    ) -> Mapping[EventId, _Crowd]:
+        """For events that mind overlap. They are locked, so that nobody else begins or ends one of their rows unseen."""
+        minding = [event.id for event in events.values() if event.policies.overlap is not Overlap.ALLOW]
+        if not minding:
+            return {}
+        await transaction.send(LOCK_EVENTS, {"events": uuids(minding)})
+        batch = uuids(occurrence.id for occurrence in occurrences)
+        rows = await transaction.rows(_CROWD, {"events": uuids(minding), "ids": batch})
+        counted = {event_id: (begun, held) for event_id, begun, held in rows}
+        return {
+            event_id: _Crowd(
+                *counted.get(event_id, (0, 0)),
+                (occurrence for occurrence in occurrences if occurrence.event_id == event_id),
+            )
+            for event_id in minding
+        }
+
+    async def _write(
+        self,
+        transaction: Transaction,
+        moves: Sequence[Move],
+        events: Mapping[EventId, Event],
+        judge: Judge,
+        now: datetime,
+    ) -> None:
+        cursor = await transaction.send(WRITE_MOVES, parameters_of(moves))
+        await transaction.seal()
+        written = Written.of(await cursor.fetchall())
+        passed = [row for move in moves for row in move.planned if row.advances and row.id not in written.planned]
+        if passed:
+            await plan_on(transaction, passed, lambda row: judge.advance(events[row.event_id], row, now))
+        if freed := frees(moves):
+            await free_queues(transaction, freed)
+
+    async def _settle_and_free(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
+        async def write(transaction: Transaction) -> frozenset[OccurrenceId]:
+            await lock_freed(transaction, moves, frees(moves))
+            cursor = await transaction.send(WRITE_MOVES, parameters_of(moves))
+            await transaction.seal()
+            written = Written.of(await cursor.fetchall()).moves
+            await free_queues(transaction, frees(move for move in moves if move.was.id in written))
+            return written
+
+        return await self._dispatch.transaction(write)
+
+
+async def _written_before(connection: AsyncConnection[Any], moves: Sequence[Move]) -> frozenset[OccurrenceId]:
+    """Which of the moves stand in the store: the answer to the first try was lost, perhaps after its commit."""
+    parameters = {"ids": uuids(move.was.id for move in moves)}
+    rows = await (await connection.cursor(binary=True).execute(_AS_THEY_ARE, parameters)).fetchall()
+    there = {occurrence.id: occurrence for occurrence in map(occurrence_of, rows)}
+    return frozenset(move.was.id for move in moves if there.get(move.was.id) == move.now)

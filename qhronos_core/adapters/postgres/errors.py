@@ -1,0 +1,41 @@
+"""Where the driver's errors become the domain's; nothing of psycopg leaves this package."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+
+from qhronos_core.domain.errors import (
+    KeyTakenError,
+    RepeatedRequestError,
+    StaleError,
+    StoreUnavailableError,
+)
+
+_BY_CONSTRAINT: Final[Mapping[str, type[KeyTakenError | RepeatedRequestError | StaleError]]] = {
+    "events_key_idx": KeyTakenError,
+    "events_pkey": StaleError,
+    "idempotency_pkey": RepeatedRequestError,
+    "occurrences_pkey": StaleError,
+    "occurrences_instant_key": StaleError,
+}
+
+LOST_A_RACE: Final = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+"""The server undid the transaction so that another could go on: it can simply be run again."""
+
+AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+"""No answer, no room, no time, or a standby that takes no writes."""
+
+
+@contextmanager
+def domain_errors() -> Iterator[None]:
+    """A constraint nobody named is a bug, so its error passes unchanged."""
+    try:
+        yield
+    except psycopg.IntegrityError as error:
+        if (known := _BY_CONSTRAINT.get(error.diag.constraint_name or "")) is None:
+            raise
+        raise known() from error
+    except AWAY as error:
+        raise StoreUnavailableError() from error

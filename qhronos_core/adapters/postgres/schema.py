@@ -1,0 +1,69 @@
+"""Bringing a database to the schema of this release, on a connection of its own."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import psycopg
+from psycopg import AsyncConnection
+
+from qhronos_core.adapters.migrations import Applied, Migration, StoreRefusedError, known, missing
+from qhronos_core.adapters.postgres.errors import domain_errors
+
+CONNECT_TIMEOUT: Final = timedelta(seconds=5)
+_OLDEST_SERVER: Final = 130_000
+
+_LOCK: Final = "SELECT pg_advisory_xact_lock(%(key)s)"
+_LOCK_KEY: Final = 0x7168726F6E6F73  # "qhronos"
+_TABLE: Final = """
+    CREATE TABLE IF NOT EXISTS schema_migrations (
+        number int PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL)
+"""
+_IS_THERE: Final = "SELECT to_regclass('schema_migrations') IS NOT NULL"
+_APPLIED: Final = "SELECT number, name, checksum FROM schema_migrations ORDER BY number"
+_RECORD: Final = "INSERT INTO schema_migrations VALUES (%(number)s, %(name)s, %(checksum)s, clock_timestamp())"
+
+
+async def migrate(conninfo: str, *, connect_timeout: timedelta = CONNECT_TIMEOUT) -> Sequence[str]:
+    """Apply what is missing, all of it or nothing; another node that comes meanwhile waits and finds nothing to do.
+
+    Raises:
+        StoreRefusedError: the server is too old, or the schema is not one this release knows.
+        StoreUnavailableError: the server does not answer.
+    """
+    with domain_errors():
+        async with await _connect(conninfo, connect_timeout) as connection, connection.transaction():
+            await connection.execute(_LOCK, {"key": _LOCK_KEY})
+            await connection.execute(_TABLE)
+            wanted = missing(known(__package__), await _applied(connection))
+            for migration in wanted:
+                await connection.execute(migration.sql.encode())
+                record = {"number": migration.number, "name": migration.name, "checksum": migration.checksum}
+                await connection.execute(_RECORD, record)
+            return [migration.name for migration in wanted]
+
+
+async def lacks(conninfo: str, *, connect_timeout: timedelta = CONNECT_TIMEOUT) -> Sequence[Migration]:
+    """What `migrate` would apply. Changes nothing, and raises the same."""
+    with domain_errors():
+        async with await _connect(conninfo, connect_timeout) as connection:
+            row = await (await connection.execute(_IS_THERE)).fetchone()
+            return missing(known(__package__), await _applied(connection) if row and row[0] else [])
+
+
+async def _connect(conninfo: str, timeout: timedelta) -> AsyncConnection[tuple[Any, ...]]:
+    connection = await psycopg.AsyncConnection.connect(
+        conninfo,
+        autocommit=True,
+        application_name="qhronos migrate",
+        connect_timeout=max(1, round(timeout.total_seconds())),
+    )
+    if connection.info.server_version < _OLDEST_SERVER:
+        version = connection.info.server_version // 10_000
+        await connection.close()
+        raise StoreRefusedError(f"This is PostgreSQL {version}; Qhronos needs 13 or later.")
+    return connection
+
+
+async def _applied(connection: AsyncConnection[tuple[Any, ...]]) -> Sequence[Applied]:
+    return [Applied(*row) for row in await (await connection.execute(_APPLIED)).fetchall()]

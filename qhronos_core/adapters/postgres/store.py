@@ -1,0 +1,156 @@
+"""The durable truth on a PostgreSQL server, for any number of nodes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, Final, LiteralString
+from uuid import UUID
+
+from qhronos_core.adapters.postgres import schema
+from qhronos_core.adapters.postgres.claiming import Claiming
+from qhronos_core.adapters.postgres.commits import Commits
+from qhronos_core.adapters.postgres.events import PostgresEvents
+from qhronos_core.adapters.postgres.journal import PostgresJournal
+from qhronos_core.adapters.postgres.occurrences import PostgresOccurrences
+from qhronos_core.adapters.postgres.pool import Connections, PoolSettings
+from qhronos_core.adapters.postgres.retention import retire
+from qhronos_core.adapters.postgres.rows import answer_of
+from qhronos_core.adapters.postgres.time import NOW, StoreTime
+from qhronos_core.adapters.postgres.tokens import PostgresTokens
+from qhronos_core.domain.access import Reach
+from qhronos_core.domain.errors import StoreUnavailableError
+from qhronos_core.domain.ids import OccurrenceId
+from qhronos_core.domain.occurrence import Move, Occurrence
+from qhronos_core.ports import Changes, Claim, Claimed, Clock, InboxQuery, Judge, RememberedAnswer
+
+_NOW: Final[LiteralString] = f"SELECT {NOW}"
+_IDENTITY: Final = "SELECT id FROM store_meta"
+_REMEMBERED: Final[LiteralString] = f"""
+    SELECT principal, path, key, body_hash, status, answer, expires_at FROM idempotency
+     WHERE principal = %(principal)s AND path = %(path)s AND key = %(key)s AND expires_at > (SELECT {NOW})
+"""
+_STATUS: Final = """
+    SELECT current_setting('server_version'), pg_database_size(current_database()),
+           (SELECT array_agg(name ORDER BY number) FROM schema_migrations),
+           (SELECT json_object_agg(relname, greatest(reltuples, 0)::bigint) FROM pg_class
+             WHERE oid IN ('events'::regclass, 'occurrences'::regclass, 'attempts'::regclass, 'journal'::regclass)),
+           current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off'
+"""
+
+
+class PostgresStore:
+    """ports.Store. Two pools of connections: the dispatcher's is its own, so that callers cannot starve it."""
+
+    def __init__(self, conninfo: str, *, clock: Clock | None, settings: PoolSettings, migrate: bool) -> None:
+        self._conninfo = conninfo
+        self._settings = settings
+        self._migrates = migrate
+        self._time = StoreTime(clock)
+        self._ready = False
+        self._readying = asyncio.Lock()
+        self._id: UUID | None = None
+        self._callers = Connections(conninfo, settings, name="callers", size=settings.size, prepare=self._prepare)
+        self._dispatch = Connections(
+            conninfo, settings, name="dispatch", size=settings.dispatch_size, reserved=True, prepare=self._prepare
+        )
+        self.events = PostgresEvents(self._callers, self._time, self._identity)
+        self.occurrences = PostgresOccurrences(self._callers, self._dispatch, self._time, self._identity)
+        self.journal = PostgresJournal(self._callers, self.events, self._identity)
+        self.tokens = PostgresTokens(self._callers, self._identity)
+        self._claiming = Claiming(self._dispatch, self._callers, self._time, clock)
+        self._commits = Commits(self._callers, self._time)
+
+    async def now(self) -> datetime:
+        instant: datetime = (await self._callers.rows(_NOW, self._time.parameter()))[0][0]
+        return instant
+
+    async def commit(self, changes: Changes) -> None:
+        await self._commits.commit(changes)
+
+    async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
+        return await self._claiming.claim_due(node=node, lease=lease, limit=limit, judge=judge)
+
+    async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
+        return await self._claiming.settle(moves)
+
+    async def claim_inbox(self, query: InboxQuery, reach: Reach, *, holder: str, actor: str) -> Sequence[Occurrence]:
+        return await self._claiming.claim_inbox(query, reach, holder=holder, actor=actor)
+
+    async def still_wanted(self, claims: Sequence[Claim]) -> frozenset[OccurrenceId]:
+        return await self._claiming.still_wanted(claims)
+
+    async def remembered(self, principal: str, path: str, key: str) -> RememberedAnswer | None:
+        parameters = {**self._time.parameter(), "principal": principal, "path": path, "key": key}
+        rows = await self._callers.rows(_REMEMBERED, parameters)
+        return answer_of(rows[0]) if rows else None
+
+    async def retire(
+        self,
+        *,
+        occurrences_before: datetime,
+        attempts_before: datetime,
+        journal_before: datetime,
+        deleted_before: datetime,
+        limit: int,
+    ) -> int:
+        return await retire(
+            self._callers,
+            self._time,
+            occurrences_before=occurrences_before,
+            attempts_before=attempts_before,
+            journal_before=journal_before,
+            deleted_before=deleted_before,
+            limit=limit,
+        )
+
+    async def status(self) -> Mapping[str, Any]:
+        version, size, migrations, rows, durable = (await self._callers.rows(_STATUS))[0]
+        return {
+            "kind": "postgresql",
+            "version": version,
+            "migrations": migrations,
+            "size_bytes": size,
+            "rows": rows,  # as the server estimates them
+            "durable": durable,  # False: the server may lose what it has acknowledged
+            "pools": {"callers": self._callers.figures(), "dispatch": self._dispatch.figures()},
+        }
+
+    async def migrate(self) -> Sequence[str]:
+        return await schema.migrate(self._conninfo, connect_timeout=self._settings.connect_timeout)
+
+    async def aclose(self) -> None:
+        await self._callers.aclose()
+        await self._dispatch.aclose()
+
+    async def _prepare(self) -> None:
+        """Before the first statement of all: the schema is brought to this release's, or found to be it."""
+        async with self._readying:
+            if self._ready:
+                return
+            if self._migrates:
+                await self.migrate()
+            elif await schema.lacks(self._conninfo, connect_timeout=self._settings.connect_timeout):
+                raise StoreUnavailableError("The store's schema is of an earlier release. Run `qhronos migrate`.")
+            self._ready = True
+
+    async def _identity(self) -> UUID:
+        if self._id is None:
+            self._id = (await self._callers.rows(_IDENTITY))[0][0]
+        return self._id
+
+
+@asynccontextmanager
+async def open_postgres_store(
+    conninfo: str, *, clock: Clock | None = None, settings: PoolSettings | None = None, migrate: bool = True
+) -> AsyncIterator[PostgresStore]:
+    """A store on the server at `conninfo` (a URL or key=value pairs), whether or not it answers yet.
+
+    As long as it does not, calls raise StoreUnavailableError. `clock` None: the server's own time. `migrate`: bring
+    the schema to this release's before the first call, which any number of nodes may do at once.
+    """
+    store = PostgresStore(conninfo, clock=clock, settings=settings or PoolSettings(), migrate=migrate)
+    try:
+        yield store
+    finally:
+        await store.aclose()
