@@ -131,8 +131,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
         clock = SystemClock()
         keys = _keys(settings)
         store = await stack.enter_async_context(_open_store(settings, clock))
-        signals = _signals(settings)
-        stack.push_async_callback(signals.aclose)
+        signals = await _signals(settings, stack)
         limits = _limits(settings)
         vault = keys.vault()
         couriers, check_destination = await _couriers(settings, stack)
@@ -283,14 +282,23 @@ async def _open_store(settings: Settings, clock: SystemClock) -> AsyncIterator[S
             yield remote
 
 
-def _signals(settings: Settings) -> Signals:
+async def _signals(settings: Settings, stack: AsyncExitStack) -> Signals:
+    """Redis between nodes; FIFOs between the processes on one data directory; else in process."""
+    signals: Signals
     if settings.redis is not None:
         from qhronos_core.adapters.redis.signals import RedisSignals
 
-        return RedisSignals(settings.redis.dsn.get_secret_value())
-    from qhronos_core.adapters.local.signals import LocalSignals
+        signals = RedisSignals(settings.redis.dsn.get_secret_value())
+    elif settings.embedded:
+        from qhronos_core.adapters.local.signals import open_local_signals
 
-    return LocalSignals(settings.data_dir / "signals" if settings.embedded else None)
+        return await stack.enter_async_context(open_local_signals(settings.data_dir))
+    else:
+        from qhronos_core.adapters.local.signals import LocalSignals
+
+        signals = LocalSignals()
+    stack.push_async_callback(signals.aclose)
+    return signals
 
 
 def _limits(settings: Settings) -> Limits:
