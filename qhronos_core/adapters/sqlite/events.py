@@ -64,7 +64,9 @@ class SqliteEvents:
             wanted.add("e.key = ?", query.key)
         if query.text:
             folded = query.text.casefold()
-            places = " OR ".join(f"instr(folded({place}), ?) > 0" for place in ("e.name", "e.key", "e.description"))
+            places = " OR ".join(
+                f"instr(folded({place}), ?) > 0" for place in ("e.name", "coalesce(e.key, '')", "e.description")
+            )
             wanted.add(places, folded, folded, folded)
         wanted.tagged(query.tags, "e.id", every=query.match_all)
         wanted.within(reach, "e.id")

@@ -7,7 +7,8 @@ from qhronos_core.domain.schedule.cron import Cron
 from qhronos_core.domain.schedule.instants import WEEKDAYS, say_instant
 from qhronos_core.domain.schedule.meaning import MONTHS, ago
 from qhronos_core.domain.schedule.pattern import LONGEST_GAP, MINUTES, Pattern, bits_of
-from qhronos_core.domain.schedule.rules import CronRule, IntervalRule, OnceRule, Rule
+from qhronos_core.domain.schedule.recurrence import Recurrence
+from qhronos_core.domain.schedule.rules import CronRule, IntervalRule, OnceRule, RecurrenceRule, Rule
 from qhronos_core.domain.schedule.wallclock import DAY, Stretch, WallClock, date_of, instant_of, seconds
 
 if TYPE_CHECKING:
@@ -17,12 +18,19 @@ _AHEAD: Final = 400 * DAY
 """A change of clocks this far ahead is worth a word: every yearly one is."""
 
 
+_PAST_COUNTED: Final = 1000
+
+
 def warnings_about(rule: Rule, clock: WallClock, table: "Timetable", now: datetime) -> list[str]:
     """Sentences, the weightiest first."""
     found: list[str] = []
     if isinstance(rule, CronRule):
         found += _about_cron(rule.cron)
         found += _about_changes(rule.cron, clock, now, table, fixed=rule.cron.fixed, gap_shift=False)
+    elif isinstance(rule, RecurrenceRule):
+        found += _about_recurrence(rule.recurrence, now)
+        fixed = not rule.recurrence.parts.sub_daily
+        found += _about_changes(rule.recurrence, clock, now, table, fixed=fixed, gap_shift=True)
     elif isinstance(rule, IntervalRule):
         found += _about_interval(rule, clock, now)
     elif isinstance(rule, OnceRule):
@@ -63,6 +71,37 @@ def _about_missing_days(cron: Cron) -> list[str]:
     if first >= 29:
         return [f"Months without a day {first} are skipped. For the last day of every month use L."]
     return []
+
+
+def _about_recurrence(recurrence: Recurrence, now: datetime) -> list[str]:
+    parts, found = recurrence.parts, []
+    days = parts.month_days or (
+        (recurrence.begin_date.day,)
+        if parts.frequency in ("MONTHLY", "YEARLY") and not (parts.weekdays or parts.year_days or parts.week_numbers)
+        else ()
+    )
+    if days and all(day in (29, 30, 31) for day in days):
+        first = min(days)
+        if first == 29 and (parts.months == (2,) or (parts.frequency == "YEARLY" and recurrence.begin_date.month == 2)):
+            found.append("29 February comes in leap years only.")
+        elif parts.frequency == "MONTHLY":
+            found.append(
+                f"Months without a day {first} are skipped. For the last day of every month use BYMONTHDAY=-1."
+            )
+    if parts.count is not None and seconds(now) >= recurrence.anchor:
+        left = parts.count
+        begun = instant_of(recurrence.anchor)
+        rule = RecurrenceRule(recurrence, "")
+        at: datetime | None = begun - timedelta(seconds=1)
+        past = 0
+        while past <= _PAST_COUNTED and at is not None and (at := rule.next_after(at)) is not None and at <= now:
+            past += 1
+        if past:
+            many = f"{past}" if past <= _PAST_COUNTED else f"more than {_PAST_COUNTED}"
+            found.append(
+                f"COUNT={left} counts from {say_instant(begun)}, and {many} of these {'is' if past == 1 else 'are'} past."
+            )
+    return found
 
 
 def _about_interval(rule: IntervalRule, clock: WallClock, now: datetime) -> list[str]:

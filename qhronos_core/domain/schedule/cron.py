@@ -10,11 +10,10 @@ Two rules of Debian's that others have not:
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from functools import lru_cache
 from typing import Final
 
-from qhronos_core.domain.schedule.pattern import Pattern, every_pass, length_of, one_pass
+from qhronos_core.domain.schedule.pattern import Pattern, every_pass, first_weekday, length_of, one_pass
 from qhronos_core.domain.schedule.wallclock import WallClock
 
 LONGEST_TEXT: Final = 256
@@ -61,18 +60,16 @@ _LAST: Final = re.compile(r"([0-7])L")
 
 @dataclass(frozen=True, slots=True)
 class BadCron:
-    """What is wrong with an expression, and the expressions, or other schedules, that were probably meant."""
+    """What is wrong with an expression. What it probably meant: `hints.py`."""
 
     why: str
-    meant: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BadTerm:
-    """What is wrong with one term of a field, and what its field might say instead. None: only the whole can be mended."""
+    """What is wrong with one term of a field."""
 
     why: str
-    meant: tuple[str, ...] = ()
 
 
 class Cron(Pattern):
@@ -111,7 +108,7 @@ class Cron(Pattern):
     def days(self, year: int, month: int) -> int:
         if not self.month_bits >> month & 1:
             return 0
-        shape = _first_weekday(year, month), length_of(year, month)
+        shape = first_weekday(year, month), length_of(year, month)
         if (known := self._months.get(shape)) is None:
             known = self._months[shape] = self._days_of(*shape)
         return known
@@ -142,21 +139,6 @@ class Cron(Pattern):
                 by_week |= 1 << day
         both = by_month | by_week if self.either_day else by_month & by_week
         return both & (1 << length + 1) - 2
-
-
-def _first_weekday(year: int, month: int) -> int:
-    """The weekday of the 1st, Monday 0."""
-    return _first_weekdays(year)[month]
-
-
-@lru_cache(maxsize=512)
-def _first_weekdays(year: int) -> tuple[int, ...]:
-    weekday = date(year, 1, 1).weekday()
-    found = [0]
-    for month in range(1, 13):
-        found.append(weekday)
-        weekday = (weekday + length_of(year, month)) % 7
-    return tuple(found)
 
 
 @lru_cache(maxsize=4096)

@@ -81,7 +81,10 @@ def read_duration(text: object) -> timedelta | NoDuration:
     elif _WORDS.fullmatch(text):
         parts = _PART.findall(text)
         if any(unit == "M" for _, unit in parts):
-            return NoDuration("Minutes are a small m; months have no fixed length.", (text.replace("M", "m"),))
+            days = sum(30 * int(amount) for amount, unit in parts if unit == "M")
+            return NoDuration(
+                "Minutes are a small m; months have no fixed length.", (text.replace("M", "m"), f"{days}d")
+            )
         units = [_UNITS.get(unit.lower()) for _, unit in parts]
         if None in units:
             return _of_unknown_unit(parts)
@@ -146,11 +149,11 @@ def _explained(text: str) -> NoDuration:
         return NoDuration("No fractions: use the smaller unit.", meant)
     if stripped.startswith("-") and isinstance(read_duration(stripped[1:]), timedelta):
         return NoDuration("A length of time is not negative.", (stripped[1:],))
-    capitals = stripped.upper()
-    if stripped != capitals and capitals.startswith("P") and isinstance(read_duration(capitals), timedelta):
-        return NoDuration("ISO 8601 lengths are written in capitals.", (capitals,))
+    if stripped != stripped.upper() and _ISO.fullmatch(stripped.upper()):
+        return NoDuration("ISO 8601 lengths are written in capitals.", (stripped.upper(),))
     if (calendar := re.fullmatch(r"[Pp]([0-9]{1,4})([MmYy])", stripped)) is not None and int(calendar[1]):
         name, days = ("month", 30) if calendar[2] in "Mm" else ("year", 365)
-        meant = (f"P{int(calendar[1]) * days}D", *((f"PT{int(calendar[1])}M",) if name == "month" else ()))
-        return NoDuration(f"A {name} has no fixed length.", meant)
+        return NoDuration(f"A {name} has no fixed length.", (f"P{int(calendar[1]) * days}D",))
+    if (nth := re.fullmatch(r"([0-9]{1,4})(?:st|nd|rd|th) ([A-Za-z]+)", stripped)) and nth[2].lower() in _UNITS:
+        return NoDuration("A length is counted, not numbered.", (f"{int(nth[1])} {nth[2].lower()}",))
     return NoDuration("A length of time is a text such as 90s, 15m, 1h30m, 2 hours or PT15M.", ("15m", "1h", "1d"))

@@ -76,8 +76,7 @@ def read_exclusions(texts: Sequence[str], clock: WallClock, *, zone_given: bool)
         if isinstance(moment, NoInstant):
             if slash or len(text) == len("2026-12-25"):
                 raise _refused(texts, index, "No such day: dates are YYYY-MM-DD, ranges YYYY-MM-DD/YYYY-MM-DD.")
-            better = (f"{text}Z",) if moment.needs_zone else moment.meant
-            raise _refused(texts, index, moment.why, *better)
+            raise _refused(texts, index, moment.why, *moment.meant)
         instants.append(moment.at)
     return Exclusions(tuple(sorted(ranges)), frozenset(instants))
 

@@ -79,7 +79,7 @@ def parse_instant(text: str, *, field: str, timezone: str | None) -> datetime:
         return moment.at
     fixes: list[dict[str, object]] = [{field: each} for each in moment.meant]
     if moment.needs_zone:
-        fixes = [{field: f"{text}Z"}, {field: text, "timezone": "Europe/Paris"}]
+        fixes.append({field: text, "timezone": "Europe/Paris"})
     raise refusal(field, moment.why, got=text, code="invalid_instant", fix=fixes or [{field: "2030-01-01T09:00:00Z"}])
 
 
@@ -101,7 +101,8 @@ def read_instant(text: object, clock: WallClock | None) -> Moment | NoInstant:
     micros = timedelta(microseconds=int(fraction))
     if parts[8] is None:
         if clock is None:
-            return NoInstant("No offset and no `timezone`: whose 9 o'clock is that?", needs_zone=True)
+            full = f"{text if parts[6] else text + ':00'}Z"
+            return NoInstant("No offset and no `timezone`: whose time is that?", (full,), needs_zone=True)
         at, moved = clock.at(wall)
         if not _in_reach(at):
             return NoInstant("Only the years up to 2199 can be planned.", ("2199-12-31T00:00:00Z",))

@@ -6,8 +6,10 @@ from datetime import timedelta
 from qhronos_core.domain.schedule.cron import ALIASES, Cron
 from qhronos_core.domain.schedule.durations import say_duration, words_for
 from qhronos_core.domain.schedule.instants import WEEKDAYS, say_instant
-from qhronos_core.domain.schedule.pattern import bits_of
-from qhronos_core.domain.schedule.rules import CronRule, IntervalRule, OnceRule, Rule
+from qhronos_core.domain.schedule.pattern import bits_of, lowest
+from qhronos_core.domain.schedule.recurrence import Recurrence
+from qhronos_core.domain.schedule.rrule import Parts
+from qhronos_core.domain.schedule.rules import CronRule, IntervalRule, OnceRule, RecurrenceRule, Rule
 from qhronos_core.domain.schedule.wallclock import WallClock
 
 MONTHS = (
@@ -34,6 +36,8 @@ def meaning_of(rule: Rule, clock: WallClock) -> str:
         return f"{_capital(cron_in_words(rule.cron))} ({clock.name})"
     if isinstance(rule, IntervalRule):
         return f"Every {words_for(rule.length)} of elapsed time, counted from {say_instant(rule.first)}"
+    if isinstance(rule, RecurrenceRule):
+        return f"{_capital(recurrence_in_words(rule.recurrence))} ({clock.name})"
     if isinstance(rule, OnceRule):
         local = rule.at.astimezone(clock.zone)
         day = f"{WEEKDAYS[local.weekday()].capitalize()} {local.day} {MONTHS[local.month - 1]} {local.year}"
@@ -53,11 +57,82 @@ def canonical_of(rule: Rule) -> str:
         return f"every {say_duration(rule.length)}"
     if isinstance(rule, OnceRule):
         return say_instant(rule.at)
-    return rule.kind
+    return rule.text if isinstance(rule, RecurrenceRule) else rule.kind
 
 
 def cron_in_words(cron: Cron) -> str:
     return " ".join(part for part in (_times_of(cron), _days_of(cron), _months_of(cron)) if part)
+
+
+def recurrence_in_words(recurrence: Recurrence) -> str:
+    parts, begin = recurrence.parts, recurrence.begin_date
+    said = [_frequency_in_words(parts)]
+    if parts.positions:
+        said.append(f"on {_ordinals(parts.positions)} of")
+    days = []
+    if parts.weekdays:
+        within = "year" if parts.frequency == "YEARLY" and not parts.months else "month"
+        days.append(_weekdays_in_words(parts.weekdays, within))
+    elif parts.frequency == "WEEKLY" or (parts.week_numbers and not (parts.month_days or parts.year_days)):
+        days.append(WEEKDAYS[begin.weekday()].capitalize())
+    if parts.month_days:
+        days.append(f"{_ordinals(parts.month_days, 'day')} of the month")
+    elif parts.frequency in ("MONTHLY", "YEARLY") and not (parts.weekdays or parts.year_days or parts.week_numbers):
+        days.append(f"the {ordinal(begin.day)}")
+    if parts.year_days:
+        days.append(f"{_ordinals(parts.year_days, 'day')} of the year")
+    if days:
+        said.append(("" if parts.positions else "on ") + ", where that is ".join(days))
+    if parts.week_numbers:
+        said.append(f"in {_ordinals(parts.week_numbers, 'week')} of the year")
+    if parts.months:
+        said.append("in " + spans(parts.months, ("", *MONTHS)))
+    elif parts.frequency == "YEARLY" and not (
+        parts.month_days or parts.weekdays or parts.year_days or parts.week_numbers
+    ):
+        said.append(f"in {MONTHS[begin.month - 1]}")
+    said.append(_recurrence_times(recurrence))
+    if parts.count is not None:
+        said[-1] += ", once in all" if parts.count == 1 else f", {parts.count} times in all"
+    if parts.until is not None:
+        said[-1] += f", until {say_instant(parts.until)}"
+    return " ".join(part for part in said if part)
+
+
+def _frequency_in_words(parts: Parts) -> str:
+    unit = {"MINUTELY": "minute", "HOURLY": "hour", "DAILY": "day", "WEEKLY": "week", "MONTHLY": "month"}
+    name = unit.get(parts.frequency, "year")
+    return f"every {name}" if parts.interval == 1 else f"every {parts.interval} {name}s"
+
+
+def _recurrence_times(recurrence: Recurrence) -> str:
+    parts, of_day = recurrence.parts, recurrence.time_bits
+    if not parts.sub_daily:
+        hours = sum(1 << hour for hour in range(24) if of_day >> hour * 60 & (1 << 60) - 1)
+        minutes = of_day >> lowest(of_day) // 60 * 60 & (1 << 60) - 1 if of_day else 0
+        return clock_in_words(minutes, hours) if of_day else ""
+    two = [f"{value:02}" for value in range(60)]
+    said = []
+    if parts.minutes:
+        said.append(f"at minute {spans(parts.minutes, two)}")
+    if parts.hours:
+        said.append(f"in the hours {spans(parts.hours, two)}")
+    return " ".join(said)
+
+
+def _weekdays_in_words(named: Sequence[tuple[int, int]], within: str) -> str:
+    plain = sum(1 << (day + 1) % 7 for nth, day in named if nth == 0)
+    said = [weekdays_in_words(plain)] if plain else []
+    said += [f"{_ordinals((nth,))} {WEEKDAYS[day].capitalize()} of the {within}" for nth, day in named if nth]
+    return joined(said)
+
+
+def _ordinals(numbers: Sequence[int], noun: str = "") -> str:
+    said = [
+        ordinal(each) if each > 0 else "last" if each == -1 else f"{ordinal(-each)} last"
+        for each in sorted(numbers, key=lambda each: (each < 0, each))
+    ]
+    return f"the {joined(said)} {noun}".rstrip()
 
 
 def joined(parts: Sequence[str], last: str = "and") -> str:
@@ -99,20 +174,16 @@ def clock_in_words(minutes: int, hours: int) -> str:
     two = [f"{value:02}" for value in range(60)]
     if len(of_hour) == 60:
         said = "every minute"
-    elif (step := _step(of_hour, 60)) is not None:
-        said = f"every {step} minutes"
+    elif (step := _step(of_hour)) is not None:
+        said = f"every {step} minutes" + ("" if 60 % step == 0 else " from the full hour on")
     elif len(of_hour) == 1:
         said = f"every hour at :{of_hour[0]:02}" if len(of_day) == 24 else f"at :{of_hour[0]:02}"
-        return said if len(of_day) == 24 else f"{said} of every hour from {_hours(of_day, two)}"
+        return said if len(of_day) == 24 else f"{said} of the hours {spans(of_day, two)}"
     else:
         said = "at minutes " + spans(of_hour, two)
     if len(of_day) == 24:
         return said if said.startswith("every") else f"{said} of every hour"
-    return f"{said} of the hours {spans(of_day, two)}"
-
-
-def _hours(hours: Sequence[int], names: Sequence[str]) -> str:
-    return spans(hours, names)
+    return f"{said} of the hour{'s' if len(of_day) > 1 else ''} {spans(of_day, two)}"
 
 
 def _times_of(cron: Cron) -> str:
@@ -122,24 +193,22 @@ def _times_of(cron: Cron) -> str:
 def _days_of(cron: Cron) -> str:
     of_month, of_week = _month_days(cron), _week_days(cron)
     if of_month is None and of_week is None:
-        return "every day" if not _repeats_in_day(cron) else ""
+        return "every day" if cron.hour_bits != (1 << 24) - 1 else ""
     if of_month is None:
         return f"on {of_week}"
     if of_week is None:
         return f"on {of_month} of the month"
     if cron.either_day:
-        return f"on {of_month} of the month, and also on every {of_week}"
-    return f"on {of_week}, only where that is {of_month} of the month"
-
-
-def _repeats_in_day(cron: Cron) -> bool:
-    return clock_in_words(cron.minute_bits, cron.hour_bits).startswith("every")
+        return f"on {of_month} of the month, and also on {of_week} whatever the date"
+    return f"on {of_week}, but only if that is {of_month} of the month"
 
 
 def _month_days(cron: Cron) -> str | None:
     if cron.day_bits == (1 << 32) - 2:
         return None
     parts = []
+    if cron.fields[2] == "*/2":
+        return "every odd day"
     if cron.day_bits:
         days = bits_of(cron.day_bits)
         names = [ordinal(day) for day in range(32)]
@@ -169,12 +238,12 @@ def _months_of(cron: Cron) -> str:
     return "in " + spans(bits_of(cron.month_bits), ("", *MONTHS))
 
 
-def _step(values: Sequence[int], width: int) -> int | None:
-    """The n of `*/n`, where it is even all the way round."""
+def _step(values: Sequence[int]) -> int | None:
+    """The n of `*/n`."""
     if len(values) < 2:
         return None
     step = values[1] - values[0]
-    return step if values == list(range(values[0], width, step)) and width % step == 0 and values[0] == 0 else None
+    return step if list(values) == list(range(0, 60, step)) else None
 
 
 def _capital(text: str) -> str:

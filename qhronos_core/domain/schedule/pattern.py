@@ -11,6 +11,7 @@ What a match means where the wall clock jumps is not the pattern's business but 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Final
 
 from qhronos_core.domain.schedule.wallclock import DAY, HORIZON, WallClock, date_of, day_of
@@ -24,6 +25,21 @@ def length_of(year: int, month: int) -> int:
     if month == 2:
         return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
     return 30 if month in (4, 6, 9, 11) else 31
+
+
+def first_weekday(year: int, month: int) -> int:
+    """The weekday of the 1st, Monday 0."""
+    return _first_weekdays(year)[month]
+
+
+@lru_cache(maxsize=512)
+def _first_weekdays(year: int) -> tuple[int, ...]:
+    weekday = date(year, 1, 1).weekday()
+    found = [0]
+    for month in range(1, 13):
+        found.append(weekday)
+        weekday = (weekday + length_of(year, month)) % 7
+    return tuple(found)
 
 
 def lowest(bits: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from qhronos_core.domain.schedule.refusal import refusal
+from qhronos_core.domain.schedule.refusal import InThePastError, refusal
 from qhronos_core.domain.schedule.timetable import Timetable
 
 _MOST_OCCURRENCES: Final = 100_000
@@ -52,21 +52,22 @@ def preview(
             code="invalid_bounds",
             fix=[{"max_occurrences": 1}],
         )
-    table = Timetable.of(
-        schedule,
-        timezone=timezone,
-        timezone_given=timezone is not _UTC,
-        anchor=after,
-        start_time=start_time,
-        end_time=end_time,
-        exclusions=exclusions,
-    )
-    if table.repeats:
-        table.check(after)
+    try:
+        table = Timetable.of(
+            schedule,
+            timezone=timezone,
+            timezone_given=timezone is not _UTC,
+            anchor=after,
+            start_time=start_time,
+            end_time=end_time,
+            exclusions=exclusions,
+            check_from=after,
+        )
+    except InThePastError:
+        return []
     most = count if max_occurrences is None else min(count, max_occurrences)
     found: list[datetime] = []
-    at = table.next_after(after.astimezone(UTC))
-    while at is not None and len(found) < most:
+    at: datetime | None = after.astimezone(UTC)
+    while len(found) < most and at is not None and (at := table.next_after(at)) is not None:
         found.append(at)
-        at = table.next_after(at)
     return found

@@ -9,24 +9,32 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-from qhronos_core.domain.schedule.cron import BadCron, read_cron
+from qhronos_core.domain.schedule.cron import BadCron, Cron, read_cron
 from qhronos_core.domain.schedule.durations import NoDuration, read_duration, say_duration
-from qhronos_core.domain.schedule.instants import NoInstant, read_in_words, read_instant
+from qhronos_core.domain.schedule.hints import mended
+from qhronos_core.domain.schedule.instants import Moment, NoInstant, read_in_words, read_instant
+from qhronos_core.domain.schedule.phrases import near, read_phrase
+from qhronos_core.domain.schedule.recurrence import Recurrence
 from qhronos_core.domain.schedule.refusal import ScheduleError, refusal
+from qhronos_core.domain.schedule.rrule import BadRule, instant_in_calendar, read_rrule
 from qhronos_core.domain.schedule.rules import (
     LONGEST_INTERVAL,
     SHORTEST_INTERVAL,
     CronRule,
     IntervalRule,
     OnceRule,
+    RecurrenceRule,
     Rule,
 )
-from qhronos_core.domain.schedule.wallclock import WallClock, wall_clock
+from qhronos_core.domain.schedule.wallclock import WallClock, seconds, wall_clock
 
 LONGEST_TEXT: Final = 512
 
-_LOOKS_LIKE_CRON: Final = re.compile(r"[0-9*]\S*(?: +\S+){3,6} *|[@].*")
+_CRON_FIELD: Final = re.compile(r"[0-9A-Za-z*,/#?()-]+")
 _BARE_DURATION: Final = re.compile(r"[0-9]+(?:[.,][0-9]+)? *[A-Za-z]+(?: *[0-9]+ *[A-Za-z]+)*")
+_LENGTH: Final = re.compile(r"[+-]?[0-9]|p[0-9t]")
+_CALENDAR: Final = re.compile(r"(?:RRULE[:=;] *)?(FREQ *=[^\s\\]+)", re.IGNORECASE)
+_CALENDAR_START: Final = re.compile(r"DTSTART[^:=]*[:=]([0-9TZ:+-]+)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=8192)
@@ -39,33 +47,58 @@ def read_rule(text: str, zone: str, zone_given: bool, anchor: datetime, start: d
     clock = wall_clock(zone)
     if len(text) > LONGEST_TEXT:
         raise _refused(text, f"A schedule has at most {LONGEST_TEXT} characters.", "every day at 9am")
-    if (odd := next((each for each in text if not " " <= each <= "~"), None)) is not None:
+    odd = next((each for each in text if not " " <= each <= "~"), None)
+    plain = " ".join(text.lower().split())
+    if odd is None and text[:6].upper() == "RRULE:":
+        return _recurrence(text, clock, anchor if start is None else start)
+    if (foreign := _CALENDAR.search(text)) is not None:
+        raise _of_calendar(text, foreign[1])
+    if odd is not None:
         raise _odd_character(text, odd)
-    lowered = " ".join(text.lower().split())
-    if text[:1] == "@" or _LOOKS_LIKE_CRON.fullmatch(text):
+    if _is_cron(text):
         return _cron(text, clock)
-    if lowered.startswith("every ") and _starts_with_digit_or_iso(lowered[6:]):
+    if plain.startswith("every ") and _LENGTH.match(plain[6:]):
         return _interval(text, " ".join(text.split())[6:], anchor, start)
     if text[:1] == "P" and isinstance(read_duration(text), timedelta):
         return _interval(text, text, anchor, start)
-    if lowered.startswith("in "):
+    if plain.startswith("in ") and _LENGTH.match(plain[3:]):
         return _delay(text, " ".join(text.split())[3:], anchor)
-    if (moment := read_in_words(text, clock, anchor)) is not None:
-        return OnceRule(moment.at, "instant", wall=True, shift=moment.moved)
     if re.match(r"[0-9]{4}-", text):
         return _instant(text, clock if zone_given else None)
-    raise _no_reading(text)
+    if (moment := read_in_words(plain, clock, anchor)) is not None:
+        return OnceRule(moment.at, "instant", wall=True, shift=moment.moved)
+    if (expression := read_phrase(plain)) is not None and isinstance(cron := read_cron(expression), Cron):
+        return CronRule(cron, clock, "phrase")
+    raise _no_reading(text, plain)
 
 
-def _starts_with_digit_or_iso(text: str) -> bool:
-    return text[:1].isdecimal() or text[:1] in ("-", "+") or re.match(r"p[0-9t]", text) is not None
+def _is_cron(text: str) -> bool:
+    """Whether this is an expression, right or wrong, and nothing else."""
+    fields = text.split()
+    if text[:1] == "@" or "*" in text:
+        return True
+    return (
+        len(fields) > 3
+        and all(map(_CRON_FIELD.fullmatch, fields))
+        and all(field[0] in "0123456789?HRhr" for field in fields[:2])
+        and not _BARE_DURATION.fullmatch(text.strip())
+        and not re.match(r"[0-9]{4}-", text)
+    )
 
 
 def _cron(text: str, clock: WallClock) -> Rule:
     cron = read_cron(text)
     if isinstance(cron, BadCron):
-        raise _refused(text, cron.why, *cron.meant)
+        why, meant = mended(text)
+        raise refusal("schedule", why, got=text, fix=meant)
     return CronRule(cron, clock)
+
+
+def _recurrence(text: str, clock: WallClock, anchor: datetime) -> Rule:
+    parts = read_rrule(text)
+    if isinstance(parts, BadRule):
+        raise refusal("schedule", parts.why, got=text, fix=parts.meant)
+    return RecurrenceRule(Recurrence(parts, seconds(anchor), clock), f"RRULE:{text[6:].upper()}")
 
 
 def _interval(text: str, length_text: str, anchor: datetime, start: datetime | None) -> Rule:
@@ -89,30 +122,38 @@ def _delay(text: str, length_text: str, anchor: datetime) -> Rule:
 def _instant(text: str, clock: WallClock | None) -> Rule:
     moment = read_instant(text, clock)
     if isinstance(moment, NoInstant):
+        fixes: list[dict[str, object]] = [{"schedule": each} for each in moment.meant]
         if moment.needs_zone:
-            raise refusal(
-                "schedule",
-                moment.why,
-                got=text,
-                fix=[{"schedule": f"{text}Z"}, {"schedule": text, "timezone": "Europe/Paris"}],
-            )
-        raise _refused(text, moment.why, *moment.meant)
+            fixes.append({"schedule": text, "timezone": "Europe/Paris"})
+        raise refusal("schedule", moment.why, got=text, fix=fixes)
     return OnceRule(moment.at, "instant", wall=moment.wall, shift=moment.moved)
 
 
-def _no_reading(text: str) -> ScheduleError:
-    stripped = text.strip()
-    if re.fullmatch(r"[0-9]{1,5}", stripped) and int(stripped):
-        return _refused(text, "A number alone has no unit.", f"every {stripped}m", f"in {stripped}m")
-    if _BARE_DURATION.fullmatch(stripped) and isinstance(read_duration(stripped), timedelta):
-        return _refused(text, "Once, or again and again?", f"every {stripped}", f"in {stripped}")
-    return _refused(text, "No reading.", "every day at 9am", "0 9 * * *", "every 1h")
+def _no_reading(text: str, plain: str) -> ScheduleError:
+    if re.fullmatch(r"[0-9]{1,5}", plain) and int(plain):
+        return _refused(text, "A number alone has no unit.", f"every {int(plain)}m", f"in {int(plain)}m")
+    if _BARE_DURATION.fullmatch(plain) and isinstance(read_duration(plain), timedelta):
+        return _refused(text, "Once, or again and again?", f"every {plain}", f"in {plain}")
+    if plain[:1] == "p" and not isinstance(length := read_duration(text.strip()), timedelta):
+        return _refused(text, length.why, *length.meant)
+    if plain[:1].isdecimal() and not isinstance(moment := read_instant(text, None), Moment) and moment.meant:
+        return _refused(text, moment.why, *moment.meant)
+    why, meant = near(plain)
+    return _refused(text, why, *meant)
+
+
+def _of_calendar(text: str, rule: str) -> ScheduleError:
+    fix: dict[str, object] = {"schedule": f"RRULE:{rule.replace(' ', '')}"}
+    if (begun := _CALENDAR_START.search(text)) is not None and (start := instant_in_calendar(begun[1].upper())):
+        fix["start_time"] = start
+    why = "A rule is one line beginning with RRULE: and its FREQ; give the start as start_time."
+    return refusal("schedule", why, got=text, fix=[fix, {"schedule": fix["schedule"]}])
 
 
 def _odd_character(text: str, odd: str) -> ScheduleError:
     kept = " ".join("".join(each if " " <= each <= "~" else " " for each in text).split())
     name = f"U+{ord(odd):04X}"
-    return _refused(text, f"Only printable ASCII; this holds {name}.", kept)
+    return _refused(text, f"Only printable ASCII; this holds {name}.", kept, "every day at 9am")
 
 
 def _refused(text: str, why: str, *meant: str) -> ScheduleError:

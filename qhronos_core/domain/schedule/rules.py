@@ -9,6 +9,7 @@ from typing import ClassVar, Final, Protocol
 
 from qhronos_core.domain.schedule.cron import Cron
 from qhronos_core.domain.schedule.pattern import LONGEST_GAP, lost_days, shows
+from qhronos_core.domain.schedule.recurrence import Recurrence
 from qhronos_core.domain.schedule.wallclock import HORIZON, WallClock, instant_of, seconds
 
 SHORTEST_INTERVAL: Final = timedelta(seconds=1)
@@ -25,8 +26,8 @@ class Rule(Protocol):
     @property
     def repeats(self) -> bool: ...
 
-    def next_after(self, instant: datetime) -> datetime | None:
-        """The first instant strictly later than `instant` and before the year 2200."""
+    def next_after(self, instant: datetime, before: int = HORIZON) -> datetime | None:
+        """The first instant strictly later than `instant` and before `before` (seconds since 1970, at most the year 2200)."""
 
     def moved(self, instant: datetime) -> bool:
         """Whether the run at `instant` stands for a wall time that does not exist on its day."""
@@ -45,8 +46,8 @@ class CronRule:
 
     repeats: ClassVar[bool] = True
 
-    def next_after(self, instant: datetime) -> datetime | None:
-        found = self.cron.next_at(self.clock, seconds(instant) + 1, HORIZON)
+    def next_after(self, instant: datetime, before: int = HORIZON) -> datetime | None:
+        found = self.cron.next_at(self.clock, seconds(instant) + 1, before)
         return None if found is None else instant_of(found)
 
     def moved(self, instant: datetime) -> bool:
@@ -54,6 +55,27 @@ class CronRule:
 
     def lost(self, clock: WallClock, after: int, until: int) -> list[tuple[int, int]]:
         return lost_days(self.cron, clock, after, until, made_up=LONGEST_GAP if self.cron.fixed else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class RecurrenceRule:
+    """An iCalendar rule, or the later dialect's object said as one. `text` is the rule as RFC 5545 writes it."""
+
+    recurrence: Recurrence
+    text: str
+
+    kind: ClassVar[str] = "recurrence"
+    repeats: ClassVar[bool] = True
+
+    def next_after(self, instant: datetime, before: int = HORIZON) -> datetime | None:
+        found = self.recurrence.next_at(seconds(instant) + 1, before)
+        return None if found is None else instant_of(found)
+
+    def moved(self, instant: datetime) -> bool:
+        return self.recurrence.moved(seconds(instant))
+
+    def lost(self, clock: WallClock, after: int, until: int) -> list[tuple[int, int]]:  # noqa: ARG002
+        return self.recurrence.lost(after, until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +88,14 @@ class IntervalRule:
     kind: ClassVar[str] = "interval"
     repeats: ClassVar[bool] = True
 
-    def next_after(self, instant: datetime) -> datetime | None:
+    def next_after(self, instant: datetime, before: int = HORIZON) -> datetime | None:
         if instant < self.first:
-            return self.first if self.first < _END else None
-        if instant >= _END:
+            found = self.first
+        elif instant >= _END:
             return None
-        found = self.first + ((instant - self.first) // self.length + 1) * self.length
-        return found if found < _END else None
+        else:
+            found = self.first + ((instant - self.first) // self.length + 1) * self.length
+        return found if seconds(found) < before else None
 
     def moved(self, instant: datetime) -> bool:  # noqa: ARG002
         return False
@@ -103,8 +126,8 @@ class OnceRule:
 
     repeats: ClassVar[bool] = False
 
-    def next_after(self, instant: datetime) -> datetime | None:
-        return self.at if self.at > instant else None
+    def next_after(self, instant: datetime, before: int = HORIZON) -> datetime | None:
+        return self.at if self.at > instant and seconds(self.at) < before else None
 
     def moved(self, instant: datetime) -> bool:  # noqa: ARG002
         return bool(self.shift)

@@ -5,23 +5,25 @@ Only the first names `check_from`: whatever depends on the present (an instant g
 run left) is judged there and nowhere else, so what was accepted once can always be read again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from qhronos_core.domain.errors import Fault
 from qhronos_core.domain.schedule.advice import warnings_about
+from qhronos_core.domain.schedule.dialect import rewritten
 from qhronos_core.domain.schedule.durations import say_duration, words_for
-from qhronos_core.domain.schedule.exclusions import Exclusions, read_exclusions
+from qhronos_core.domain.schedule.exclusions import Exclusions, read_exclusions, without
+from qhronos_core.domain.schedule.impossible import why_never
 from qhronos_core.domain.schedule.instants import WEEKDAYS, parse_instant, say_instant
 from qhronos_core.domain.schedule.meaning import ago, canonical_of, meaning_of
 from qhronos_core.domain.schedule.pattern import horizon_from
 from qhronos_core.domain.schedule.reading import read_rule
-from qhronos_core.domain.schedule.refusal import MOST_FIXES, ScheduleError, of_faults, refusal
+from qhronos_core.domain.schedule.refusal import MOST_FIXES, ScheduleError, of_faults, refusal, shortened
 from qhronos_core.domain.schedule.rules import IntervalRule, OnceRule, Rule
-from qhronos_core.domain.schedule.wallclock import EPOCH, WallClock, instant_of, seconds, wall_clock
+from qhronos_core.domain.schedule.wallclock import EPOCH, HORIZON, WallClock, instant_of, seconds, wall_clock
 from qhronos_core.domain.schedule.zones import check_timezone
 
 GRACE: Final = timedelta(seconds=60)
@@ -29,6 +31,8 @@ GRACE: Final = timedelta(seconds=60)
 
 _RUNS_MEASURED: Final = 100
 _MICRO: Final = timedelta(microseconds=1)
+
+_T = TypeVar("_T")
 
 Note = Literal["shifted", "first_pass", "second_pass", "excluded", "lost_in_gap"]
 
@@ -132,13 +136,16 @@ class Timetable:
         """The rule in its plainest form: the cron a phrase stands for, `every 15m`, an instant in UTC."""
         return canonical_of(self.rule)
 
-    def next_after(self, instant: datetime) -> datetime | None:
+    def next_after(self, instant: datetime, before: int = HORIZON) -> datetime | None:
         """The first instant strictly later, within the bounds and not excluded; None if there is none.
 
-        `max_occurrences` is not known here: whoever plans counts what it has planned.
+        Nothing is searched from `before` on (seconds since 1970). `max_occurrences` is not known here:
+        whoever plans counts what it has planned.
         """
         at = instant if self.start is None else max(instant, self.start - _MICRO)
-        while (found := self.rule.next_after(at)) is not None:
+        if self.end is not None:
+            before = min(before, seconds(self.end) + 1)
+        while (found := self.rule.next_after(at, before)) is not None:
             if self.end is not None and found > self.end:
                 return None
             if not self.left_out or (covered := self.left_out.cover(found, self.clock)) is None:
@@ -238,29 +245,58 @@ class Timetable:
             InThePastError: a once-only instant more than a minute ago.
             TooOftenError: two of the next runs are closer together than `shortest`.
         """
-        first = self.first(now)
-        if first is None or (self.repeats and seconds(first) >= horizon_from(seconds(now))):
+        first = self.next_after(now, horizon_from(seconds(now))) if self.repeats else self.first(now)
+        if first is None:
             raise self._never(now)
         if shortest is not None and self.repeats:
             self._check_spacing(first, shortest)
 
     def _never(self, now: datetime) -> ScheduleError:
-        unbound = replace(self, start=None, end=None, left_out=Exclusions())
-        soonest = unbound.first(now)
-        if soonest is None or seconds(soonest) >= horizon_from(seconds(now)):
-            return refusal("schedule", "It never comes.", got=None, code="never_happens")
-        fixes: list[dict[str, object]] = []
-        open_ended = replace(self, end=None)
-        if (beyond := open_ended.next_after(now)) is not None and self.end is not None:
-            fixes.append({"end_time": say_instant(beyond)})
+        before = horizon_from(seconds(now))
+        if self.left_out and (kept := replace(self, left_out=Exclusions()).next_after(now, before)) is not None:
+            return refusal(
+                "exclusions",
+                f"Every run is left out, the one at {say_instant(kept)} too.",
+                got=None,
+                code="never_happens",
+                fix=[{"exclusions": []}],
+            )
+        if self.end is not None and (beyond := replace(self, end=None).next_after(now, before)) is not None:
             return refusal(
                 "end_time",
-                f"Nothing would run: the first run after now would be {say_instant(beyond)}.",
+                f"Nothing would run: the first run is at {say_instant(beyond)}.",
                 got=say_instant(self.end),
                 code="never_happens",
-                fix=fixes,
+                fix=[{"end_time": say_instant(beyond)}],
             )
-        return refusal("exclusions", "Every run is left out.", got=None, code="never_happens", fix=[{"exclusions": []}])
+        if isinstance(self.rule, OnceRule) and self.start is not None and self.rule.at < self.start:
+            return refusal(
+                "start_time",
+                f"Its only instant is {say_instant(self.rule.at)}, before the start.",
+                got=say_instant(self.start),
+                code="never_happens",
+                fix=[{"start_time": say_instant(self.rule.at)}],
+            )
+        why, fixes = why_never(self.rule, now)
+        return refusal("schedule", why, got=None, code="never_happens", fix=fixes)
+
+    def check_exclusions(self, texts: Sequence[str]) -> None:
+        """Whether each excluded instant is one at which this would run.
+
+        Raises:
+            InvalidExclusionError: one that is not.
+        """
+        whole = replace(self, left_out=Exclusions())
+        for index, text in enumerate(texts):
+            for instant in read_exclusions((text,), self.clock, zone_given=True).instants:
+                if whole.next_after(instant - _MICRO) != instant:
+                    following = whole.next_after(instant)
+                    fixes = [without(texts, index)]
+                    if following is not None:
+                        fixes.insert(0, {"exclusions": [*texts[:index], say_instant(following), *texts[index + 1 :]]})
+                    raise refusal(
+                        "exclusions", "Nothing runs at that instant.", got=text, code="invalid_exclusion", fix=fixes
+                    )
 
     def _check_spacing(self, first: datetime, shortest: timedelta) -> None:
         if isinstance(self.rule, IntervalRule):
@@ -280,43 +316,99 @@ class Timetable:
     def _refuse_past(self, now: datetime) -> None:
         """A once-only instant has gone by, unless it lies outside the bounds."""
         if isinstance(self.rule, OnceRule) and self.rule.at < now - GRACE:
+            ago_at = self.rule.at
+            again = ago_at + ((now - ago_at) // timedelta(days=1) + 1) * timedelta(days=1)
             raise refusal(
                 "schedule",
-                f"That was {ago(now - self.rule.at)} ago.",
-                got=say_instant(self.rule.at),
+                f"That was {ago(now - ago_at)} ago.",
+                got=None,
                 code="in_the_past",
-                fix=[{"schedule": "in 1m"}],
+                fix=[{"schedule": say_instant(again)}, {"schedule": "in 1m"}],
             )
 
 
 def _made(request: _Request, check_from: datetime | None) -> Timetable:
-    zone = check_timezone(request.timezone)
+    """The timetable of a request, or every fault of it."""
+    faults: list[Fault] = []
+    zone = _or_fault(faults, lambda: check_timezone(request.timezone)) or "UTC"
     clock = wall_clock(zone)
-    if request.schedule is None:
-        if request.start is None:
-            raise refusal("schedule", "Say when: a schedule, or a start_time.", got=None)
-        rule: Rule = OnceRule(request.start, "instant")
-    elif isinstance(request.schedule, str):
-        rule = read_rule(request.schedule, zone, request.zone_given, request.anchor, request.start)
-    else:
-        raise refusal("schedule", "A schedule is a text.", got=request.schedule)
-    left_out = (
-        read_exclusions(request.exclusions, clock, zone_given=request.zone_given)
-        if request.exclusions
-        else Exclusions()
-    )
+    if request.start is not None and request.end is not None and request.end < request.start:
+        faults.append(_turned_round(request.start, request.end))
+    left_out = Exclusions()
+    if request.exclusions:
+        left_out = (
+            _or_fault(faults, lambda: read_exclusions(request.exclusions, clock, zone_given=request.zone_given))
+            or left_out
+        )
+    rule = _or_fault(faults, lambda: _rule(request, zone))
+    if rule is None or faults:
+        raise of_faults(faults)
     table = Timetable(rule, clock, request.anchor, request.start, request.end, left_out)
     if check_from is not None:
-        table.check(check_from, request.shortest)
+        try:
+            table.check(check_from, request.shortest)
+            table.check_exclusions(request.exclusions)
+        except ScheduleError as error:
+            raise of_faults([_as_sent(error.fault, request)]) from None
     return table
 
 
+def _as_sent(fault: Fault, request: _Request) -> Fault:
+    """A fault of the rule, told in the words of the request it came in."""
+    schedule, fixes = request.schedule, fault.fix
+    if fault.field != "schedule":
+        return fault
+    if schedule is None and request.start is not None:
+        fixes = tuple({"start_time": fix["schedule"]} for fix in fault.fix if str(fix["schedule"])[:1].isdecimal())
+        return replace(fault, field="start_time", got=say_instant(request.start), fix=fixes)
+    if isinstance(schedule, str) and schedule.lower().lstrip().startswith("today"):
+        fixes = ({"schedule": schedule.lower().replace("today", "tomorrow", 1)}, *fixes)
+    return replace(fault, got=shortened(schedule), fix=fixes)
+
+
+def _or_fault(faults: list[Fault], read: Callable[[], _T]) -> _T | None:
+    try:
+        return read()
+    except ScheduleError as error:
+        faults.extend(error.faults)
+        return None
+
+
+def _rule(request: _Request, zone: str) -> Rule:
+    schedule = request.schedule
+    if schedule is None and request.start is not None:
+        return OnceRule(request.start, "instant")
+    if isinstance(schedule, Mapping):
+        schedule = rewritten(schedule)
+    if not isinstance(schedule, str):
+        why = "Say when: a schedule, or a start_time." if schedule is None else "A schedule is a text or an object."
+        fixes = ("every day at 9am", "in 1h")
+        if type(schedule) is int and 0 < schedule < 100_000:
+            why, fixes = "A number alone has no unit.", (f"every {schedule}m", f"in {schedule}m")
+        raise refusal("schedule", why, got=schedule, fix=[{"schedule": each} for each in fixes])
+    return read_rule(schedule, zone, request.zone_given, request.anchor, request.start)
+
+
+def _turned_round(start: datetime, end: datetime) -> Fault:
+    fix: dict[str, object] = {"start_time": say_instant(end), "end_time": say_instant(start)}
+    return Fault("end_time", "invalid_bounds", "It ends before it starts.", say_instant(end), (fix,))
+
+
 def _with_tried_fixes(error: ScheduleError, request: _Request, check_from: datetime | None) -> list[Fault]:
-    return [replace(fault, fix=_accepted(fault.fix, request, check_from)) for fault in error.faults]
+    """The faults, each with those of its fixes that are accepted when nothing else is wrong."""
+    others = {fault.field.partition(".")[0]: fault for fault in error.faults}
+    found = []
+    for fault in error.faults:
+        mended = request
+        for field in others.keys() - {fault.field.partition(".")[0]}:
+            mended = mended.merged(_NEUTRAL[field])
+        kept = _accepted(fault.fix, mended, check_from)
+        found.append(replace(fault, fix=kept or _accepted(_LAST_RESORT.get(fault.field, _ANY), mended, check_from)))
+    return found
 
 
 def _accepted(
-    fixes: Sequence[dict[str, object]], request: _Request, check_from: datetime | None
+    fixes: Sequence[Mapping[str, object]], request: _Request, check_from: datetime | None
 ) -> tuple[dict[str, object], ...]:
     kept: list[dict[str, object]] = []
     for fix in fixes:
@@ -326,5 +418,27 @@ def _accepted(
             _made(request.merged(fix), check_from)
         except ScheduleError:
             continue
-        kept.append(fix)
+        kept.append(dict(fix))
     return tuple(kept)
+
+
+_NEUTRAL: Final[Mapping[str, Mapping[str, object]]] = {
+    "schedule": {"schedule": "every day at 9am"},
+    "timezone": {"timezone": "UTC"},
+    "exclusions": {"exclusions": []},
+    "start_time": {"start_time": None},
+    "end_time": {"end_time": None},
+}
+_ANY: Final[Sequence[Mapping[str, object]]] = (
+    {"schedule": "every day at 9am"},
+    {"schedule": "every 1h"},
+    {"schedule": "in 1h"},
+    {"schedule": "every 1h", "end_time": None, "exclusions": []},
+    {"schedule": "every 1h", "start_time": None, "end_time": None, "exclusions": []},
+)
+_LAST_RESORT: Final[Mapping[str, Sequence[Mapping[str, object]]]] = {
+    "timezone": ({"timezone": "UTC"},),
+    "exclusions": ({"exclusions": []},),
+    "end_time": ({"end_time": None}, {"start_time": None, "end_time": None}),
+    "start_time": ({"start_time": None}, {"start_time": None, "end_time": None}),
+}

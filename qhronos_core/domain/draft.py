@@ -1,0 +1,581 @@
+"""What a caller asks of an event, read once for both faces: the fields of rest.md §2, the later dialect of §7 included.
+
+    draft = read_fields(given, creating=True)     every fault found, with what to send instead
+    changed_fields(draft, event)                  what of it is another value than the event's
+
+A Draft holds normalised values: durations are lengths, instants are in UTC, null has become the default it
+stands for. A field that was not given is UNSET. A field sent back as it is shown is no change.
+"""
+
+import copy
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Final
+
+from qhronos_core.domain import fields as field_readers
+from qhronos_core.domain.access import is_scope
+from qhronos_core.domain.errors import Fault, InvalidInputError
+from qhronos_core.domain.event import Ack, Action, CatchUp, Event, EventStatus, Overlap, Policies
+from qhronos_core.domain.fields import MASK, SCHEDULE_EXAMPLES, Reader, Wrong, webhook_of
+from qhronos_core.domain.plain import fault_in, hides, printable, same
+from qhronos_core.domain.retry import RetryPolicy
+from qhronos_core.domain.schedule import Timetable, parse_duration, parse_instant, say_instant
+from qhronos_core.domain.signature import key_of
+
+SNOOZE_MOST: Final = timedelta(days=366)
+SECRET_STRONG: Final = 24  # bytes; a shorter signing secret is accepted with a warning
+FAULTS_MOST: Final = 10
+
+ANSWER_ONLY: Final = frozenset(
+    {
+        "id",
+        "created_at",
+        "updated_at",
+        "meaning",
+        "next_run_at",
+        "next_runs",
+        "result",
+        "warnings",
+        "paused_reason",
+        "hmac_secret_set",
+        "created_by",
+        "caused_by",
+    }
+)
+"""Fields that only answers carry: they may be sent back and have no effect."""
+
+WRITABLE: Final = (
+    "name",
+    "description",
+    "timezone",  # before the instants that are told in it
+    "schedule",
+    "start_time",
+    "end_time",
+    "max_occurrences",
+    "exclusions",
+    "tags",
+    "metadata",
+    "action",
+    "webhook",
+    "hmac_secret",
+    "key",
+    "catch_up",
+    "overlap",
+    "expires_after",
+    "ack",
+    "ack_timeout",
+    "retry",
+    "status",
+    "paused_until",
+    "skip_next",
+    "snooze",
+)
+"""Every field that a caller may send to some effect, in the order in which they are read."""
+
+_COUNTED_FROM_NOW: Final = re.compile(r"\s*(?:in|today|tomorrow|on)\s", re.IGNORECASE)
+_BEGINS_WITH_A_YEAR: Final = re.compile(r"\s*[0-9]{4}-")
+_SOME_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_UNKNOWN_FIELD: Final = "unknown_field"
+_BAD_TEXT: Final = "bad_text"
+
+_MEANT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("title", "summary", "label"), "name"),
+    **dict.fromkeys(("cron", "rrule", "recurrence", "when", "every", "interval", "cron_expression"), "schedule"),
+    **dict.fromkeys(("at", "run_at", "scheduled_at", "start"), "start_time"),
+    **dict.fromkeys(("end", "until"), "end_time"),
+    **dict.fromkeys(("tz", "zone"), "timezone"),
+    **dict.fromkeys(("url", "webhook_url", "callback"), "webhook"),
+    **dict.fromkeys(("payload", "data", "body"), "metadata"),
+    **dict.fromkeys(("labels", "scope", "scopes"), "tags"),
+    **dict.fromkeys(("secret", "signing_secret"), "hmac_secret"),
+    **dict.fromkeys(("retries", "max_attempts"), "retry"),
+    **dict.fromkeys(("count", "max_runs"), "max_occurrences"),
+}
+"""What others call our fields."""
+
+
+class Unset(Enum):
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sentence about an accepted request. It never holds event text."""
+
+    code: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSecrets:
+    """What must be seen nowhere. `hmac_secret` None: make a new one. `headers`: secret header values; MASK, the stored one."""
+
+    hmac_secret: str | Unset | None = UNSET
+    headers: Mapping[str, str] | Unset = UNSET
+
+    def headers_over(self, before: Mapping[str, str]) -> Mapping[str, str]:
+        """The secret headers to keep, each MASK replaced by the value `before` has under that name (without case).
+
+        Raises:
+            InvalidInputError: a MASK stands for a value that is not stored.
+        """
+        if self.headers is UNSET:
+            return before
+        stored = {name.lower(): value for name, value in before.items()}
+        kept: dict[str, str] = {}
+        for name, value in self.headers.items():
+            if value == MASK and name.lower() not in stored:
+                why = f"{MASK} stands for a stored value, and none is stored for this header. Send the value itself."
+                raise InvalidInputError.of(f"action.params.headers.{name}", why, code=field_readers.BAD_ACTION)
+            kept[name] = stored[name.lower()] if value == MASK else value
+        return kept
+
+    def __repr__(self) -> str:
+        return f"DraftSecrets({MASK})"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What was asked. `by_webhook`: the action was named by its `webhook` alone."""
+
+    name: str | Unset = UNSET
+    description: str | Unset = UNSET
+    schedule: str | Mapping[str, Any] | Unset | None = UNSET
+    timezone: str | Unset = UNSET
+    start_time: datetime | Unset | None = UNSET
+    end_time: datetime | Unset | None = UNSET
+    max_occurrences: int | Unset | None = UNSET
+    exclusions: tuple[str, ...] | Unset = UNSET
+    tags: tuple[str, ...] | Unset = UNSET
+    metadata: Mapping[str, Any] | Unset = UNSET
+    action: Action | Unset = UNSET
+    key: str | Unset | None = UNSET
+    catch_up: CatchUp | Unset = UNSET
+    overlap: Overlap | Unset = UNSET
+    expires_after: timedelta | Unset | None = UNSET
+    ack: Ack | Unset = UNSET
+    ack_timeout: timedelta | Unset = UNSET
+    retry: RetryPolicy | Unset = UNSET
+    status: EventStatus | Unset = UNSET
+    paused_until: datetime | Unset | None = UNSET
+    skip_next: bool | Unset = UNSET
+    snooze: timedelta | datetime | Unset = UNSET
+    secrets: DraftSecrets = DraftSecrets()
+    notices: tuple[Notice, ...] = ()
+    creating: bool = False
+    by_webhook: bool = False
+
+    def given(self, name: str) -> bool:
+        """Whether the field was named, null included."""
+        return getattr(self, name) is not UNSET
+
+    def get(self, name: str) -> Any:
+        """The value asked for; None where the field was not given."""
+        value = getattr(self, name)
+        return None if value is UNSET else value
+
+
+# --- what changes -------------------------------------------------------------------------------------
+
+_PLAIN: Final = (
+    "name",
+    "description",
+    "timezone",
+    "start_time",
+    "end_time",
+    "max_occurrences",
+    "exclusions",
+    "tags",
+)
+_POLICIES: Final = tuple(each.name for each in fields(Policies))
+
+
+def changed_fields(draft: Draft, event: Event | None) -> Mapping[str, Any]:
+    """By their names in Event, the values asked for that are not the event's already; for None, all that were given.
+
+    Status, secrets and the verbs are not among them; nor, of an existing event, its key.
+    """
+    changed: dict[str, Any] = {}
+    for name in _PLAIN:
+        value = getattr(draft, name)
+        if value is not UNSET and (event is None or value != getattr(event, name)):
+            changed[name] = value
+    if draft.schedule is not UNSET and (event is None or _is_another_schedule(draft, event)):
+        changed["schedule"] = draft.schedule
+    if draft.metadata is not UNSET and (event is None or not same(draft.metadata, event.metadata)):
+        changed["metadata"] = draft.metadata
+    if draft.action is not UNSET:
+        action = _merged(draft.action, event) if draft.by_webhook else draft.action
+        if event is None or not _are_the_same(action, event.action):
+            changed["action"] = action
+    before = event.policies if event is not None else Policies()
+    policies = replace(before, **{name: getattr(draft, name) for name in _POLICIES if draft.given(name)})
+    if policies != before:
+        changed["policies"] = policies
+    if event is None and draft.get("key") is not None:
+        changed["key"] = draft.key
+    return changed
+
+
+def _is_another_schedule(draft: Draft, event: Event) -> bool:
+    """Rules are compared as they were given. Asked for anew by its key after its run, `in 2 hours` is another one."""
+    if not same(draft.schedule, event.schedule):
+        return True
+    anew = draft.creating and event.status is EventStatus.INACTIVE
+    return anew and isinstance(draft.schedule, str) and _COUNTED_FROM_NOW.match(draft.schedule) is not None
+
+
+def _merged(action: Action, event: Event | None) -> Action:
+    """`webhook` says where, and leaves how as it is."""
+    if event is None or event.action.type is not action.type:
+        return action
+    return Action(action.type, {**event.action.params, **action.params})
+
+
+def _is_as_shown(read: tuple[Action, Mapping[str, str]], action: Action) -> bool:
+    asked, secret_headers = read
+    return _are_the_same(asked, action) and all(value == MASK for value in secret_headers.values())
+
+
+def _are_the_same(one: Action, other: Action) -> bool:
+    return one.type is other.type and same(one.params, other.params)
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
+def read_fields(given: Mapping[str, object], *, creating: bool, event: Event | None = None) -> Draft:
+    """Read a request's fields: those of an event to be made, or those of `event` to be changed.
+
+    Raises:
+        InvalidInputError: every faulty field at once, ten at most, each with what to send instead.
+    """
+    return _Reading(given, creating=creating, event=event).draft()
+
+
+_DEFAULTS: Final[Mapping[str, object]] = {
+    "description": "",
+    "schedule": None,
+    "timezone": "UTC",
+    "start_time": None,
+    "end_time": None,
+    "max_occurrences": None,
+    "exclusions": (),
+    "tags": (),
+    "metadata": {},
+    "action": (Action(), {}),
+    "webhook": None,
+    "key": None,
+    "hmac_secret": None,
+    "paused_until": None,
+    **{each.name: getattr(Policies(), each.name) for each in fields(Policies)},
+}
+"""What null stands for."""
+
+_ALONE: Final[Mapping[str, Reader]] = {
+    "name": field_readers.name,
+    "description": field_readers.description,
+    "timezone": field_readers.timezone,
+    "schedule": field_readers.schedule,
+    "max_occurrences": field_readers.max_occurrences,
+    "exclusions": field_readers.exclusions,
+    "tags": field_readers.tags,
+    "metadata": field_readers.metadata,
+    "action": field_readers.action,
+    "webhook": field_readers.webhook,
+    "hmac_secret": field_readers.hmac_secret,
+    "key": field_readers.key,
+    "catch_up": field_readers.catch_up,
+    "overlap": field_readers.overlap,
+    "expires_after": field_readers.expires_after,
+    "ack": field_readers.ack,
+    "ack_timeout": field_readers.ack_timeout,
+    "retry": field_readers.retry,
+    "skip_next": field_readers.flag,
+}
+"""Those that are read without regard to any other."""
+
+_VERBS: Final = frozenset({"skip_next", "snooze"})
+_WITH_SECRETS: Final = frozenset({"hmac_secret", "action", "webhook"})  # `got` leaves them out
+
+
+class _Reading:
+    """One request, read field by field; what is wrong is collected and refused at the end."""
+
+    def __init__(self, given: Mapping[str, object], *, creating: bool, event: Event | None) -> None:
+        self._given = given
+        self._creating = creating
+        self._event = event
+        self._values: dict[str, Any] = {}
+        self._faults: list[Fault] = []
+
+    def draft(self) -> Draft:
+        self._read_all()
+        if self._creating and not self._is_faulty("name") and "name" not in self._values:
+            self._refuse("name", "This field is required.", {"name": self._a_name()})
+        self._check_schedule_is_there()
+        self._agree_on_the_action()
+        self._agree_on_the_status()
+        self._check_key()
+        if self._faults:
+            self._read_the_schedule_too()
+            raise InvalidInputError(faults=self._faults)
+        return self._drafted()
+
+    # --- one by one ---
+
+    def _read_all(self) -> None:
+        unreadable = self._refuse_unreadable()
+        if len(self._faults) >= FAULTS_MOST:
+            raise InvalidInputError(faults=self._faults)
+        readers = self._readers()
+        for name in WRITABLE:
+            if name in self._given and name not in unreadable:
+                self._read(name, self._given[name], readers[name])
+
+    def _refuse_unreadable(self) -> set[str]:
+        """Unknown fields, and values that no field takes; the names of those found."""
+        refused: set[str] = set()
+        for name, value in self._given.items():
+            if name in ANSWER_ONLY:
+                continue
+            if not isinstance(name, str) or name not in WRITABLE:
+                self._refuse(printable(name), f"No such field; the nearest is {_nearest(name)}.", code=_UNKNOWN_FIELD)
+            elif (why := fault_in(value, 2)) is not None:
+                self._refuse(name, why, code=_BAD_TEXT if isinstance(value, str) else InvalidInputError.code)
+                refused.add(name)
+            if len(self._faults) >= FAULTS_MOST:
+                break
+        return refused
+
+    def _readers(self) -> Mapping[str, Reader]:
+        return {
+            **_ALONE,
+            "start_time": lambda value: self._instant("start_time", value),
+            "end_time": lambda value: self._instant("end_time", value),
+            "paused_until": lambda value: self._instant("paused_until", value),
+            "snooze": self._snooze,
+            "status": self._status,
+        }
+
+    def _read(self, name: str, value: object, reader: Reader) -> None:
+        if name in _VERBS and self._creating:
+            self._refuse(name, "This is for an event that exists: send it with PUT.")
+            return
+        if value is None:
+            if name in _DEFAULTS:
+                self._values[name] = _DEFAULTS[name]
+            else:
+                fix: list[dict[str, object]] = [{"name": self._a_name()}] if name == "name" else []
+                self._refuse(name, "This cannot be null.", *fix)
+            return
+        try:
+            self._values[name] = reader(value)
+        except Wrong as finding:
+            self._faults += _faults_of(name, value, finding)
+        except InvalidInputError as error:
+            self._faults += error.faults
+
+    def _zone(self) -> str | None:
+        """The zone of this request; where it names a faulty one, any will do to read the rest."""
+        if self._is_faulty("timezone"):
+            return "UTC"
+        zone: str | None = self._values.get("timezone")
+        return zone
+
+    def _instant(self, name: str, value: object) -> datetime:
+        if not isinstance(value, str):
+            raise field_readers.mistyped("an instant such as 2027-03-01T09:00:00Z", value, "2030-01-01T09:00:00Z")
+        try:
+            return parse_instant(value, field=name, timezone=self._zone())
+        except InvalidInputError as error:
+            raise InvalidInputError(faults=[self._in_own_zone(fault) for fault in error.faults]) from None
+
+    def _in_own_zone(self, fault: Fault) -> Fault:
+        """Where a fix guesses a zone, the event's own is the better guess."""
+        if self._event is None or self._event.timezone == "UTC":
+            return fault
+        zone = {"timezone": self._event.timezone}
+        return replace(fault, fix=tuple({**fix, **zone} if "timezone" in fix else fix for fix in fault.fix))
+
+    def _snooze(self, value: object) -> timedelta | datetime:
+        if isinstance(value, str) and _BEGINS_WITH_A_YEAR.match(value):
+            return self._instant("snooze", value)
+        if not isinstance(value, str):
+            raise field_readers.mistyped("a length of time, or an instant", value, "1h")
+        return parse_duration(value, field="snooze", maximum=SNOOZE_MOST)
+
+    def _status(self, value: object) -> EventStatus | Unset:
+        """`inactive` asks for a pause, as in the later dialect; on an event that is inactive it asks for nothing."""
+        if value == EventStatus.DELETED:
+            raise Wrong("To stop an event for good, send DELETE. To stop it for now, pause it.", "paused")
+        if value not in (EventStatus.ACTIVE, EventStatus.PAUSED, EventStatus.INACTIVE):
+            raise Wrong("One of active, paused.", "active", "paused")
+        asked = EventStatus(str(value))
+        if self._event is not None and asked is self._event.status:
+            return UNSET
+        return EventStatus.PAUSED if asked is EventStatus.INACTIVE else asked
+
+    # --- taken together ---
+
+    def _check_schedule_is_there(self) -> None:
+        """`start_time` without `schedule` is once, then; neither is nothing."""
+        if self._is_faulty("schedule") or self._is_faulty("start_time"):
+            return
+        if self._creating:
+            self._values.setdefault("schedule", None)
+        schedule = self._values.get("schedule", self._event.schedule if self._event else None)
+        start = self._values.get("start_time", self._event.start_time if self._event else None)
+        if schedule is not None or start is not None:
+            return
+        fixes: list[dict[str, object]] = [{"schedule": example} for example in SCHEDULE_EXAMPLES]
+        if self._event is not None and self._event.schedule is not None:
+            fixes = [{"schedule": self._event.schedule}]
+        elif self._event is not None and self._event.start_time is not None:
+            fixes = [{"start_time": say_instant(self._event.start_time)}]
+        self._refuse("schedule", "Say when: a schedule, or a start_time for once.", *fixes)
+
+    def _agree_on_the_action(self) -> None:
+        """`action` and `webhook` name one destination: what is as shown gives way, and what is left must agree."""
+        self._by_webhook = False
+        if "webhook" not in self._values or self._is_faulty("action"):
+            self._values.pop("webhook", None)
+            return
+        webhook: Action | None = self._values.pop("webhook")
+        line = webhook_of(webhook) if webhook is not None else None
+        if self._event is not None:
+            if line == webhook_of(self._event.action):
+                return
+            if "action" in self._values and _is_as_shown(self._values["action"], self._event.action):
+                del self._values["action"]
+        if "action" not in self._values:
+            self._by_webhook = webhook is not None
+            self._values["action"] = (webhook or Action(), {})
+            return
+        action: Action = self._values["action"][0]
+        if webhook is not None and webhook_of(action) != line:
+            named = {"type": webhook.type.value, "params": dict(webhook.params)}
+            why = "It must name the destination that `action` names."
+            self._refuse("webhook", why, {"webhook": webhook_of(action)}, {"action": named})
+
+    def _agree_on_the_status(self) -> None:
+        if self._event is not None and self._values.get("paused_until", UNSET) == self._event.paused_until:
+            del self._values["paused_until"]
+        if self._values.get("paused_until") is not None and self._values.get("status") is EventStatus.ACTIVE:
+            why = "An event that resumes by itself is paused until then."
+            self._refuse("paused_until", why, {"status": "paused"}, {"paused_until": None})
+
+    def _check_key(self) -> None:
+        if self._event is not None and "key" in self._values and self._values["key"] != self._event.key:
+            self._refuse("key", "A key is fixed when its event is created.", {"key": self._event.key})
+
+    def _read_the_schedule_too(self) -> None:
+        """All faulty fields are told of at once, so the rule is read here too where it will not come to planning."""
+        schedule = self._values.get("schedule")
+        if schedule is None or len(self._faults) >= FAULTS_MOST:
+            return
+        try:
+            Timetable.of(
+                schedule,
+                timezone=self._values.get("timezone", self._event.timezone if self._event else "UTC"),
+                timezone_given=self._zone() is not None or self._event is not None,
+                anchor=_SOME_DAY,
+                exclusions=self._values.get("exclusions", ()),
+            )
+        except InvalidInputError as error:
+            self._faults += error.faults
+
+    # --- the end ---
+
+    def _drafted(self) -> Draft:
+        values = dict(self._values)
+        secrets = DraftSecrets(hmac_secret=values.pop("hmac_secret", UNSET))
+        if "action" in values:
+            values["action"], headers = values["action"]
+            secrets = replace(secrets, headers=headers)
+        return Draft(
+            **values, secrets=secrets, notices=self._notices(), creating=self._creating, by_webhook=self._by_webhook
+        )
+
+    def _notices(self) -> tuple[Notice, ...]:
+        notices: list[Notice] = []
+        plain = [place for place, tag in enumerate(self._values.get("tags", ())) if ":" in tag and not is_scope(tag)]
+        if plain:
+            which = ", ".join(f"tags[{place}]" for place in plain[:3]) + (", ..." if plain[3:] else "")
+            says = f"{which} looks like a label and is none: a label is resource:identifier, such as user:rizqme."
+            notices.append(Notice("no_label", says))
+        secret = self._values.get("hmac_secret")
+        if secret is not None and len(key_of(secret)) < SECRET_STRONG:
+            says = f"hmac_secret is under {SECRET_STRONG} bytes: a longer one is harder to guess."
+            notices.append(Notice("short_secret", says))
+        for name in ("description", "metadata"):
+            if hides(self._values.get(name)):
+                says = f"{name} holds bidirectional, zero-width or tag characters: it may not read as it looks."
+                notices.append(Notice("hidden_text", says))
+        return tuple(notices)
+
+    def _a_name(self) -> str:
+        """One made of the description, where there is none."""
+        described = self._given.get("description")
+        line = described.strip().partition("\n")[0] if isinstance(described, str) else ""
+        try:
+            return field_readers.name(line[:60].strip() if fault_in(line) is None else "")
+        except Wrong as finding:
+            return str(finding.meant[0])
+
+    def _is_faulty(self, name: str) -> bool:
+        return any(fault.field == name or fault.field.startswith(f"{name}.") for fault in self._faults)
+
+    def _refuse(self, name: str, why: str, *fix: dict[str, object], code: str = InvalidInputError.code) -> None:
+        self._faults.append(Fault(name, code, why, fix=fix))
+
+
+def _nearest(name: object) -> str:
+    said = name.lower()[:40] if isinstance(name, str) else ""
+    return _MEANT.get(said) or difflib.get_close_matches(said, WRITABLE, n=1, cutoff=0.0)[0]
+
+
+def _faults_of(name: str, value: object, finding: Wrong) -> list[Fault]:
+    """A fault for each faulty part. Several are mended at once, by the fix of the first."""
+    got = value if isinstance(value, str | bool | int | float) and name not in _WITH_SECRETS else None
+    parts = finding.parts
+    faults = [Fault(".".join(map(str, (name, *part.at))), part.code, part.why, got) for part in parts]
+    if name in _WITH_SECRETS and _holds_headers(value):
+        return faults  # a fix would repeat their values
+    if len(parts) == 1:
+        meant = [_with(value, parts[0].at, each) for each in parts[0].meant[:3]]
+    elif all(part.meant for part in parts):
+        whole = value
+        for part in parts:
+            whole = _with(whole, part.at, part.meant[0])
+        meant = [whole]
+    else:
+        return faults
+    return [replace(faults[0], fix=tuple({name: each} for each in meant)), *faults[1:]]
+
+
+def _holds_headers(value: object) -> bool:
+    params = value.get("params") if isinstance(value, Mapping) else None
+    return isinstance(params, Mapping) and bool(params.get("headers"))
+
+
+def _with(value: object, at: tuple[str | int, ...], part: object) -> object:
+    """A copy of `value` in which `part` stands at that place."""
+    if not at:
+        return part
+    changed: Any = copy.deepcopy(value)
+    inner = changed
+    for step in at[:-1]:
+        inner = inner[step]
+    inner[at[-1]] = part
+    return changed
