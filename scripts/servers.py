@@ -20,6 +20,8 @@ from typing import Final
 import psycopg
 import redis
 from psycopg import sql
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from qhronos_core.config import DatabaseSettings, RedisSettings, read
 from qhronos_core.domain.errors import StartRefusedError
@@ -298,6 +300,7 @@ class NativeRedis:
             password=_unquoted(password) if password else None,
             socket_connect_timeout=5,
             socket_timeout=60,
+            retry=Retry(NoBackoff(), 0),
         )
 
     def _running_on(self) -> int | None:

@@ -30,6 +30,8 @@ from typing import Final, Literal
 import psycopg
 import redis
 from psycopg import sql
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from scripts.binaries import ServerMissing as ServerMissing
 from scripts.binaries import can_enter, identity, postgres_binaries, redis_program, unprivileged, utf8_locale
@@ -233,7 +235,7 @@ class Redis(_Server):
         return True
 
     def _client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url, socket_connect_timeout=5)
+        return redis.Redis.from_url(self.url, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0))
 
 
 @contextmanager
@@ -292,7 +294,7 @@ def private_redis(settings: Mapping[str, str] | None = None) -> Iterator[Redis]:
 
 def _start_on_a_free_port(server: Postgres | Redis) -> None:
     for attempt in count(1):
-        server.port = _free_port()
+        server.port = free_port()
         try:
             server.start()
         except ServerDidNotStart as failure:
@@ -302,7 +304,8 @@ def _start_on_a_free_port(server: Postgres | Redis) -> None:
             return
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine nobody listens on now, out of the range outgoing connections take theirs from."""
     while True:
         port = random.choice(_PORTS)
         with socket.socket() as probe:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from qhronos_core.adapters.local.signals import LocalSignals
-
 from qhronos_core.adapters.sqlite import open_sqlite_store
 from qhronos_core.domain.access import Access, Principal, Reach
 from qhronos_core.domain.event import Action, ActionType, Event
