@@ -13,7 +13,10 @@ from tests.clock import FakeClock
 @pytest.fixture(params=sorted(OPENS))
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """An empty place of this test's own."""
-    where = {"sqlite": lambda: str(tmp_path / "data")}
+    where = {
+        "postgres": lambda: request.getfixturevalue("migrated_postgres_url"),
+        "sqlite": lambda: str(tmp_path / "data"),
+    }
     return Place(request.param, where[request.param]())
 
 

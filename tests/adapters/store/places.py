@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from qhronos_core.adapters.postgres import open_postgres_store
 from qhronos_core.adapters.sqlite import open_sqlite_store
 from qhronos_core.ports import Clock, Store
 
@@ -16,7 +17,11 @@ def _sqlite(where: str, clock: Clock) -> Any:
     return open_sqlite_store(Path(where), clock=clock)
 
 
-OPENS: Final[Mapping[str, Opens]] = {"sqlite": _sqlite}
+def _postgres(where: str, clock: Clock) -> Any:
+    return open_postgres_store(where, clock=clock)
+
+
+OPENS: Final[Mapping[str, Opens]] = {"postgres": _postgres, "sqlite": _sqlite}
 
 
 @dataclass(frozen=True)
