@@ -48,24 +48,15 @@ class ConfigError(StartRefusedError):
 
 # --- how a value is written -----------------------------------------------------------------------
 
-_CLOCK_UNITS: Final = ("w", "d", "h", "m", "s")
-_DURATION: Final = re.compile(
-    r"(?=\d)(?:(\d{1,6})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?"
-    r"|P(?=[\dT])(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(?=\d)(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,6})S)?)?",
-    re.ASCII,
-)
-
 
 def _duration(value: object) -> timedelta:
-    """`90s`, `1h30m`, `3660d` or `PT15M`. A day is 24 h, a week 168 h; zero and bare numbers are refused."""
-    if isinstance(value, timedelta) and value > timedelta(0):
-        return value
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    amounts = [int(amount or 0) for amount in found.groups()] if found else [0]
-    if not any(amounts):
+    """A length of time as everywhere else: `90s`, `1h30m`, `3660d`, `PT15M`; not zero, and no bare number."""
+    from qhronos_core.domain.schedule.durations import read_duration
+
+    length = value if isinstance(value, timedelta) else read_duration(value)
+    if not isinstance(length, timedelta) or length <= timedelta(0):
         raise ValueError("must be a length of time such as 15s, 1h30m, 30d or PT15M")
-    weeks, days, hours, minutes, seconds = (a + b for a, b in zip(amounts[:5], amounts[5:], strict=True))
-    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+    return length
 
 
 def _attempt_deadline(value: timedelta) -> timedelta:

@@ -213,6 +213,7 @@ def test_one_key_of_a_nested_section_leaves_its_neighbours_at_their_defaults() -
         ("90s", timedelta(seconds=90)),
         ("1h30m", timedelta(minutes=90)),
         ("3660d", timedelta(days=3660)),
+        ("2 hours", timedelta(hours=2)),
         ("PT1M", timedelta(minutes=1)),
         ("P1DT2H", timedelta(hours=26)),
         ("P2W", timedelta(days=14)),
