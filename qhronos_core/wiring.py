@@ -259,10 +259,17 @@ def _keys(settings: Settings) -> _Keys:
     if settings.embedded:
         from qhronos_core.adapters.local.secrets import ensure_secrets
 
-        made = ensure_secrets(settings.data_dir)
-        told["master_token"] = told["master_token"] or made.master_token.get_secret_value()
-        told["jwt_secret"] = told["jwt_secret"] or made.jwt_secret.get_secret_value()
-        told["at_rest_key"] = told["at_rest_key"] or made.at_rest_key.get_secret_value()
+        kept = ensure_secrets(
+            settings.data_dir,
+            master_token=auth.master_token,
+            jwt_secret=auth.jwt_secret,
+            at_rest_key=auth.at_rest_key,
+        )
+        told = {
+            "master_token": kept.master_token.get_secret_value(),
+            "jwt_secret": kept.jwt_secret.get_secret_value(),
+            "at_rest_key": kept.at_rest_key.get_secret_value(),
+        }
     jwt_secret = told["jwt_secret"] or ""
     at_rest = read_key(told["at_rest_key"]) if told["at_rest_key"] else derived_key(jwt_secret)
     return _Keys(settings, told["master_token"] or "", jwt_secret, at_rest)
