@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -114,6 +115,30 @@ class InboxQuery:
     limit: int = 1
     event_id: EventId | None = None
     tags: tuple[str, ...] = ()
+
+
+class WaitState(StrEnum):
+    WORKING = "working"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """An agent's wait that outlives its request (an MCP task). A row, so any node answers and a restart changes nothing.
+
+    `occurrence_ids`: what was claimed for it, once; `answer`: what was then told, and is told again.
+    """
+
+    id: UUID
+    holder: str
+    query: InboxQuery
+    created_at: datetime
+    updated_at: datetime
+    ends_at: datetime
+    state: WaitState = WaitState.WORKING
+    occurrence_ids: tuple[OccurrenceId, ...] = ()
+    answer: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +334,20 @@ class Tokens(Protocol):
     async def revocations(self) -> Sequence[Revocation]: ...
 
 
+class Waits(Protocol):
+    async def add(self, wait: Wait) -> None: ...
+
+    async def get(self, wait_id: UUID) -> Wait | None: ...
+
+    async def end(self, wait_id: UUID, state: WaitState, *, answer: Mapping[str, Any] | None = None) -> Wait | None:
+        """End a working wait; the row as it is then. One that has ended stays as it is."""
+        ...
+
+    async def working(self, holder: str) -> int:
+        """How many of this holder's waits go on and have not run out."""
+        ...
+
+
 class Store(Protocol):
     """Durable truth. Both stores keep the same promises and answer one suite (tests/adapters/store).
 
@@ -327,6 +366,9 @@ class Store(Protocol):
 
     @property
     def tokens(self) -> Tokens: ...
+
+    @property
+    def waits(self) -> Waits: ...
 
     async def now(self) -> datetime:
         """The store's clock, which decides what is due."""
@@ -359,11 +401,14 @@ class Store(Protocol):
         """
         ...
 
-    async def claim_inbox(self, query: InboxQuery, reach: Reach, *, holder: str, actor: str) -> Sequence[Occurrence]:
+    async def claim_inbox(
+        self, query: InboxQuery, reach: Reach, *, holder: str, actor: str, wait_id: UUID | None = None
+    ) -> Sequence[Occurrence]:
         """Lease up to `query.limit` free inbox items to `holder`, each for its event's `ack_timeout`; earliest handed over first.
 
         `reach` is of the WRITE level. Two holders never hold one item at a time. The fence grows, the state stays
-        `dispatched`, and `due_at` becomes the earlier of the lease's end and the expiry.
+        `dispatched`, and `due_at` becomes the earlier of the lease's end and the expiry. With `wait_id`, what was
+        taken is written into that wait in the same transaction; nothing is taken for one that has ended or has its own.
         """
         ...
 
@@ -387,7 +432,7 @@ class Store(Protocol):
         """Remove ended history older than each instant, at most `limit` rows of each kind; how many went.
 
         Kept whatever its age: anything unfinished, each event's latest row, every live event. Expired
-        answers and revocations of expired tokens go too.
+        answers, revocations of expired tokens and waits that ran out a day ago go too.
         """
         ...
 

@@ -29,6 +29,7 @@ from qhronos_core.usecases.events import EventCases, EventRules
 from qhronos_core.usecases.occurrences import OccurrenceCases
 from qhronos_core.usecases.secrets import keeper_of
 from qhronos_core.usecases.tokens import TokenCases
+from qhronos_core.usecases.waits import WaitCases
 
 if TYPE_CHECKING:
     from qhronos_core.domain.destination import EgressPolicy
@@ -43,6 +44,7 @@ class Core:
     events: EventCases
     occurrences: OccurrenceCases
     tokens: TokenCases
+    waits: WaitCases
     journal: Journal
     signals: Signals
     limits: Limits
@@ -172,6 +174,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
             events=events,
             occurrences=OccurrenceCases(store, signals),
             tokens=keys.tokens(store, clock, signals),
+            waits=WaitCases(store, signals),
             journal=store.journal,
             signals=signals,
             limits=limits,

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final
+from uuid import UUID
 
 from qhronos_core.domain.event import Ack, Action, ActionType, CatchUp, Event, Overlap, Policies
+from qhronos_core.domain.ids import EventId
 from qhronos_core.domain.retry import RetryPolicy
+from qhronos_core.ports import InboxQuery
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -83,3 +86,14 @@ def likeness(event: Event) -> bytes:
         [event.schedule, event.timezone, event.action.type, event.action.params], sort_keys=True, default=_plain
     )
     return hashlib.sha256(same.encode()).digest()[:16]
+
+
+def inbox_query_json(query: InboxQuery) -> str:
+    event_id = None if query.event_id is None else str(query.event_id)
+    return as_json({"limit": query.limit, "event_id": event_id, "tags": query.tags})
+
+
+def inbox_query_of(text: str) -> InboxQuery:
+    read = json.loads(text)
+    event_id = None if read["event_id"] is None else EventId(UUID(read["event_id"]))
+    return InboxQuery(read["limit"], event_id, tuple(read["tags"]))

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
+from uuid import UUID
 
 from psycopg import AsyncConnection
 
+from qhronos_core.adapters.postgres import waits
 from qhronos_core.adapters.postgres.filters import BEGUN, Where
 from qhronos_core.adapters.postgres.moves import (
     LOCK_EVENTS,
@@ -195,7 +197,9 @@ class Claiming:
 
         return await self._dispatch.again(write)
 
-    async def claim_inbox(self, query: InboxQuery, reach: Reach, *, holder: str, actor: str) -> Sequence[Occurrence]:
+    async def claim_inbox(
+        self, query: InboxQuery, reach: Reach, *, holder: str, actor: str, wait_id: UUID | None
+    ) -> Sequence[Occurrence]:
         where = Where().inbox(query, reach)
         lock_free: LiteralString = f"""
             WITH t AS MATERIALIZED (SELECT {NOW} AS now)
@@ -208,6 +212,8 @@ class Claiming:
         """
 
         async def claim(transaction: Transaction) -> Sequence[Occurrence]:
+            if wait_id is not None and not await waits.may_claim(transaction, wait_id):
+                return ()
             parameters = {**where.parameters, **self._time.parameter(), "limit": query.limit}
             rows = await transaction.rows(lock_free, parameters)
             if not rows:
@@ -233,6 +239,8 @@ class Claiming:
                 entry = Entry(now, EntryKind.OCCURRENCE_CLAIMED, was.event_id, was.id, actor)
                 moves.append(Move(was, taken, entries=(entry,)))
             if moves:
+                if wait_id is not None:
+                    await waits.record(transaction, wait_id, [move.now.id for move in moves], now)
                 await transaction.send(WRITE_MOVES, parameters_of(moves))
                 await transaction.seal()
             return [move.now for move in moves]

@@ -86,6 +86,14 @@ _REVOCATIONS: Final = f"""
           RETURNING 1)
     SELECT count(*) FROM gone
 """
+_WAITS: Final = f"""
+    WITH t AS MATERIALIZED (SELECT {NOW} AS now),
+         gone AS (
+            DELETE FROM waits WHERE id = ANY (ARRAY(
+                SELECT id FROM waits WHERE ends_at <= (SELECT now FROM t) - interval '1 day' LIMIT %(limit)s))
+         RETURNING 1)
+    SELECT count(*) FROM gone
+"""
 
 
 async def retire(
@@ -108,6 +116,7 @@ async def retire(
         (_DELETED, {"before": deleted_before}),
         (_ANSWERS, time.parameter()),
         (_REVOCATIONS, time.parameter()),
+        (_WAITS, time.parameter()),
     ):
         gone += int((await connections.rows(statement, {**parameters, "limit": limit}))[0][0])
     return gone

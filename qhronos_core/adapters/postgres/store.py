@@ -18,6 +18,7 @@ from qhronos_core.adapters.postgres.retention import retire
 from qhronos_core.adapters.postgres.rows import answer_of
 from qhronos_core.adapters.postgres.time import NOW, StoreTime
 from qhronos_core.adapters.postgres.tokens import PostgresTokens
+from qhronos_core.adapters.postgres.waits import PostgresWaits
 from qhronos_core.domain.access import Reach
 from qhronos_core.domain.errors import StoreUnavailableError
 from qhronos_core.domain.ids import OccurrenceId
@@ -58,6 +59,7 @@ class PostgresStore:
         self.occurrences = PostgresOccurrences(self._callers, self._dispatch, self._time, self._identity)
         self.journal = PostgresJournal(self._callers, self.events, self._identity)
         self.tokens = PostgresTokens(self._callers, self._identity)
+        self.waits = PostgresWaits(self._callers, self._time)
         self._claiming = Claiming(self._dispatch, self._callers, self._time, clock)
         self._commits = Commits(self._callers, self._time)
 
@@ -74,8 +76,10 @@ class PostgresStore:
     async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
         return await self._claiming.settle(moves)
 
-    async def claim_inbox(self, query: InboxQuery, reach: Reach, *, holder: str, actor: str) -> Sequence[Occurrence]:
-        return await self._claiming.claim_inbox(query, reach, holder=holder, actor=actor)
+    async def claim_inbox(
+        self, query: InboxQuery, reach: Reach, *, holder: str, actor: str, wait_id: UUID | None = None
+    ) -> Sequence[Occurrence]:
+        return await self._claiming.claim_inbox(query, reach, holder=holder, actor=actor, wait_id=wait_id)
 
     async def still_wanted(self, claims: Sequence[Claim]) -> frozenset[OccurrenceId]:
         return await self._claiming.still_wanted(claims)

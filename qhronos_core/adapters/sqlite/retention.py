@@ -41,6 +41,9 @@ _OLD_EVENTS: Final = """
 """
 
 
+_A_DAY: Final = 86_400_000_000  # microseconds
+
+
 @dataclass(frozen=True, slots=True)
 class Before:
     """What ended earlier than these may go."""
@@ -124,9 +127,10 @@ def _remove_events(connection: sqlite3.Connection, ids: Sequence[bytes]) -> int:
 
 
 def _remove_expired(connection: sqlite3.Connection, now: int) -> int:
-    """Answers past their time, and revocations of tokens that have expired by themselves."""
+    """Answers past their time, revocations of tokens that have expired by themselves, waits that ran out a day ago."""
     gone = connection.execute("DELETE FROM idempotency WHERE expires_at <= ?", (now,)).rowcount
     gone += connection.execute(
         "DELETE FROM revocations WHERE jti IN (SELECT jti FROM tokens WHERE expires_at <= ?)", (now,)
     ).rowcount
+    gone += connection.execute("DELETE FROM waits WHERE ends_at <= ?", (now - _A_DAY,)).rowcount
     return gone

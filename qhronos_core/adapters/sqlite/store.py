@@ -12,7 +12,7 @@ from uuid import UUID
 
 from qhronos_core.adapters.migrations import StoreRefusedError
 from qhronos_core.adapters.sqlite import changes as writing
-from qhronos_core.adapters.sqlite import claims, migrating, occurrences, retention, tokens
+from qhronos_core.adapters.sqlite import claims, migrating, occurrences, retention, tokens, waits
 from qhronos_core.adapters.sqlite.errors import is_busy
 from qhronos_core.adapters.sqlite.events import SqliteEvents
 from qhronos_core.adapters.sqlite.file import FILE_NAME, StoreFile, mark_as_ours
@@ -41,6 +41,7 @@ class SqliteStore:
         self.occurrences = SqliteOccurrences(self._readers, clock, store_id)
         self.journal = SqliteJournal(self._readers, store_id)
         self.tokens = SqliteTokens(self._readers, store_id)
+        self.waits = waits.SqliteWaits(self._readers, self._writer, clock)
 
     async def now(self) -> datetime:
         return self._clock.now()
@@ -57,12 +58,19 @@ class SqliteStore:
     async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
         return await self._writer.write(lambda connection: claims.settle(connection, moves, self._clock.now()))
 
-    async def claim_inbox(self, query: InboxQuery, reach: Reach, *, holder: str, actor: str) -> Sequence[Occurrence]:
-        return await self._writer.write(
-            lambda connection: claims.claim_inbox(
-                connection, query, reach, holder=holder, actor=actor, now=self._clock.now()
-            )
-        )
+    async def claim_inbox(
+        self, query: InboxQuery, reach: Reach, *, holder: str, actor: str, wait_id: UUID | None = None
+    ) -> Sequence[Occurrence]:
+        def work(connection: sqlite3.Connection) -> Sequence[Occurrence]:
+            now = self._clock.now()
+            if wait_id is not None and not waits.may_claim(connection, wait_id):
+                return []
+            taken = claims.claim_inbox(connection, query, reach, holder=holder, actor=actor, now=now)
+            if wait_id is not None and taken:
+                waits.record(connection, wait_id, [row.id for row in taken], now)
+            return taken
+
+        return await self._writer.write(work)
 
     async def still_wanted(self, claims: Sequence[Claim]) -> frozenset[OccurrenceId]:
         return await self._readers.read(lambda connection: occurrences.still_wanted(connection, claims))
