@@ -5,13 +5,17 @@ fields, so their fixes are put back into the words of the tool that was called.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
+from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qhronos_core.domain.errors import Fault, InvalidInputError
+from qhronos_core.domain.access import Principal
+from qhronos_core.domain.errors import Fault, InvalidInputError, OccurrenceNotFoundError
+from qhronos_core.ports import InboxQuery
+from qhronos_core.wiring import Core
 from qhronos_mcp.problems import Problem
 
 Arguments = Mapping[str, Any]
@@ -67,8 +71,12 @@ def refuse_unknown(arguments: Arguments, known: Iterable[str], *, within: str | 
     for name in unknown:
         near = difflib.get_close_matches(name, [other for other in known if other not in kept | moved], n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
-        shown = name if name.isascii() and name.isidentifier() and len(name) <= 40 else "This argument"
-        faults.append(Fault(within or shown, UnknownArgumentError.code, f"{shown} is not known here: {hint}"))
+        shown = name if name.isascii() and name.isidentifier() and len(name) <= 40 else "an argument"
+        faults.append(
+            Fault(
+                shown if within is None else f"{within}.{shown}", UnknownArgumentError.code, f"not known here: {hint}"
+            )
+        )
         if near:
             moved[near[0]] = arguments[name]
     fix: dict[str, Any] = dict.fromkeys(unknown) | moved if within is None else {within: kept | moved}
@@ -236,3 +244,41 @@ def _explained(kind: str, context: Mapping[str, Any], got: object) -> tuple[str,
     if kind.startswith("dict"):
         return "This must be an object.", []
     return "This value cannot be used here.", []
+
+
+# --- names of things ----------------------------------------------------------------------------------
+
+
+def ref(text: str) -> UUID | str:
+    """An event as an agent names it: an id, or else a key."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return text
+
+
+def occurrence_ref(text: str) -> UUID:
+    """Raises OccurrenceNotFoundError for what is no id: it names nothing."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise OccurrenceNotFoundError("with this id") from None
+
+
+async def inbox_query(
+    core: Core, caller: Principal, *, limit: int = 1, event_id: str | None = None, tags: Sequence[str] | None = None
+) -> InboxQuery:
+    """What to take from the inbox. Raises EventNotFoundError for an event that is absent or out of reach."""
+    event = None if event_id is None else (await core.events.get(ref(event_id), caller=caller)).event
+    return InboxQuery(limit=limit, event_id=None if event is None else event.id, tags=tuple(tags or ()))
+
+
+class WaitArguments(BaseModel):
+    """Those of `wait_for_occurrences`, where they are met before the tool's own model; a test holds both equal."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: Annotated[int, Field(ge=0, le=50)] | None = None
+    limit: Annotated[int, Field(ge=1, le=10)] = 1
+    event_id: str | None = None
+    tags: list[str] | None = None

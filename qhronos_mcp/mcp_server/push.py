@@ -22,11 +22,12 @@ from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 
 from qhronos_core.domain import access
 from qhronos_core.domain.access import READ, Principal
-from qhronos_core.domain.errors import LimitedError, StoreUnavailableError, UnauthenticatedError
+from qhronos_core.domain.errors import StoreUnavailableError, UnauthenticatedError
 from qhronos_core.domain.event import ActionType, Event
 from qhronos_core.domain.journal import Cursor, JournalLine
 from qhronos_core.domain.occurrence import EntryKind
 from qhronos_core.ports import Stirred
+from qhronos_core.usecases.waits import WAITS, TooManyWaitsError
 from qhronos_core.wiring import Core
 from qhronos_mcp.mcp_server import compat
 from qhronos_mcp.mcp_server.face import Face
@@ -34,20 +35,12 @@ from qhronos_mcp.mcp_server.face import Face
 INBOX: Final = "qhronos://inbox"
 HINT: Final = "dev.qhronos/hint"
 STREAMS: Final = 20  # open listen streams of one principal
-WAITS: Final = 20  # its waiting calls
 URIS: Final = 200  # its watched URIs, over all of them
 _PAGE: Final = 500
 _VERIFY_EVERY: Final = 5.0  # seconds; how long a revoked token's streams may stay open
 _SEND_WITHIN: Final = 5.0  # seconds; a peer that stopped reading holds up only itself
 
 Hints = dict[str, dict[str, Any]]
-
-
-class TooManyWaitsError(LimitedError):
-    code = "too_many_waits"
-
-    def __init__(self) -> None:
-        super().__init__(1, f"At most {WAITS} waits may be open at once. Let one end first.")
 
 
 class Dirty:

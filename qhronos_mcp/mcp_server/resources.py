@@ -11,11 +11,11 @@ from mcp_types import Annotations
 
 from qhronos_core.ports import InboxQuery, OccurrenceQuery
 from qhronos_core.wiring import Core
+from qhronos_mcp.mcp_server.arguments import occurrence_ref, ref
 from qhronos_mcp.mcp_server.calendar import calendar_of
 from qhronos_mcp.mcp_server.face import Face
 from qhronos_mcp.mcp_server.push import INBOX
 from qhronos_mcp.mcp_server.results import EventShown, Inbox, OccurrenceShown, View, compact_json, spoken
-from qhronos_mcp.mcp_server.tools import occurrence_ref, ref
 
 GUIDE: Final = "qhronos://guide/schedules"
 EVENT: Final = "qhronos://events/{event_id}"

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
+import mcp_types as t
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from qhronos_core.domain.access import Principal
@@ -37,6 +38,15 @@ def spoken(at: datetime, timezone: str = "UTC") -> str:
 
 def compact_json(shown: Mapping[str, Any]) -> str:
     return json.dumps(shown, ensure_ascii=False, separators=(",", ":"))
+
+
+def tool_result(shown: Mapping[str, Any], now: datetime, *, line: bool, is_error: bool = False) -> t.CallToolResult:
+    """Stamped with `now`; structured, and the same as compact JSON text: many hosts show the model the text alone."""
+    stamped = {**shown, "now": spoken(now)}
+    text = str(stamped["says"]) if line else compact_json(stamped)
+    return t.CallToolResult(
+        is_error=is_error, content=[t.TextContent(type="text", text=text)], structured_content=stamped
+    )
 
 
 class Part(BaseModel):

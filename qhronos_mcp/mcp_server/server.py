@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from importlib.metadata import version
 from typing import Any, Final
 
 import mcp_types as t
@@ -25,13 +24,16 @@ from starlette.requests import Request
 
 from qhronos_core.domain.errors import NotFoundError, QhronosError, UnauthenticatedError
 from qhronos_core.wiring import Core
+from qhronos_mcp import __version__
 from qhronos_mcp.mcp_server import arguments as words
+from qhronos_mcp.mcp_server.completions import register_completions
 from qhronos_mcp.mcp_server.face import Face
+from qhronos_mcp.mcp_server.prompts import register_prompts
 from qhronos_mcp.mcp_server.push import Hub, serve_listen
 from qhronos_mcp.mcp_server.resources import register_resources
-from qhronos_mcp.mcp_server.results import compact_json, spoken
+from qhronos_mcp.mcp_server.results import tool_result
 from qhronos_mcp.mcp_server.tools import Tools
-from qhronos_mcp.mcp_server.waits import LongPoll
+from qhronos_mcp.mcp_server.waits import LongPoll, Tasks, TaskSource, WaitTasks
 from qhronos_mcp.problems import describe
 
 NAME: Final = "qhronos"
@@ -119,12 +121,7 @@ class QhronosServer(MCPServer[Core]):
         words.refuse_unknown(given, self._known[name])
 
     def _said(self, shown: Mapping[str, Any], *, line: bool, is_error: bool = False) -> t.CallToolResult:
-        """Structured, and the same as compact JSON text: many hosts show the model the text alone."""
-        stamped = {**shown, "now": spoken(self._face.core.clock.now())}
-        text = str(stamped["says"]) if line else compact_json(stamped)
-        return t.CallToolResult(
-            is_error=is_error, content=[t.TextContent(type="text", text=text)], structured_content=stamped
-        )
+        return tool_result(shown, self._face.core.clock.now(), line=line, is_error=is_error)
 
 
 def slim(schema: Any) -> Any:
@@ -156,8 +153,13 @@ def build_server(
     token_verifier: TokenVerifier | None = None,
     auth: AuthSettings | None = None,
     extensions: Iterable[Extension] = (),
+    task_sources: Mapping[str, TaskSource] | None = None,
 ) -> QhronosServer:
-    """Everything but legacy subscriptions, which need a task group: `serve_legacy_subscriptions`."""
+    """Everything but legacy subscriptions, which need a task group: `serve_legacy_subscriptions`.
+
+    `task_sources`: of further tools, by name, beside `wait_for_occurrences`.
+    """
+    tasks = Tasks(face, {"wait_for_occurrences": WaitTasks(face), **(task_sources or {})})
 
     async def admitted(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """On stdio a token is verified at each call, for expiry and revocation."""
@@ -177,11 +179,11 @@ def build_server(
         face,
         name=NAME,
         title=TITLE,
-        version=version("qhronos-mcp"),
+        version=__version__,
         instructions=INSTRUCTIONS,
         token_verifier=token_verifier,
         auth=auth,
-        extensions=list(extensions),
+        extensions=[tasks, *extensions],
         lifespan=lambda _: nullcontext(face.core),
         cache_hints={
             "tools/list": _AN_HOUR,
@@ -196,5 +198,7 @@ def build_server(
     tools = Tools(face, LongPoll(face, hub))
     tools.register(server)
     register_resources(server, face)
+    register_prompts(server)
+    register_completions(server, face)
     serve_listen(server, hub, face)
     return server

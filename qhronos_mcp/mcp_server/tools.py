@@ -21,15 +21,14 @@ from mcp_types import ToolAnnotations
 from pydantic import Field
 
 from qhronos_core.domain.access import Principal
-from qhronos_core.domain.errors import InvalidInputError, NotFoundError, OccurrenceNotFoundError
+from qhronos_core.domain.errors import InvalidInputError, NotFoundError
 from qhronos_core.domain.event import EventStatus
-from qhronos_core.domain.ids import EventId
 from qhronos_core.domain.lifecycle import State
 from qhronos_core.domain.schedule import parse_instant
-from qhronos_core.ports import EventQuery, InboxQuery, OccurrenceQuery, Page
+from qhronos_core.ports import EventQuery, OccurrenceQuery, Page
 from qhronos_core.usecases.events import EventAnswer
 from qhronos_core.wiring import Core
-from qhronos_mcp.mcp_server.arguments import changed_fields, event_fields
+from qhronos_mcp.mcp_server.arguments import changed_fields, event_fields, inbox_query, ref
 from qhronos_mcp.mcp_server.face import Face
 from qhronos_mcp.mcp_server.results import (
     Acknowledged,
@@ -225,7 +224,7 @@ class Tools:
         """Wait until something in the inbox is due and claim it under a lease. Do what it says, then
         acknowledge_occurrence before `lease_until`; else it is offered again."""
         caller = self._face.caller()
-        query = await self.inbox_query(caller, limit=limit, event_id=event_id, tags=tags)
+        query = await inbox_query(self._core, caller, limit=limit, event_id=event_id, tags=tags)
         claimed = await self._poll.wait(query, seconds, caller, ctx.report_progress)
         return Waited.of(claimed, await self._core.occurrences.inbox(query, caller=caller), caller)
 
@@ -262,14 +261,6 @@ class Tools:
 
     # --- shared -----------------------------------------------------------------------------------
 
-    async def inbox_query(
-        self, caller: Principal, *, limit: int = 1, event_id: str | None = None, tags: list[str] | None = None
-    ) -> InboxQuery:
-        found: EventId | None = None
-        if event_id is not None:
-            found = (await self._event(event_id, caller)).event.id
-        return InboxQuery(limit=limit, event_id=found, tags=tuple(tags or ()))
-
     async def _event(self, event_id: str, caller: Principal) -> EventAnswer:
         return await self._core.events.get(ref(event_id), caller=caller)
 
@@ -298,22 +289,6 @@ class Tools:
 
 
 _A_MOMENT: Final = timedelta(microseconds=1)
-
-
-def ref(text: str) -> UUID | str:
-    """An event as an agent names it: an id, or else a key."""
-    try:
-        return UUID(text)
-    except ValueError:
-        return text
-
-
-def occurrence_ref(text: str) -> UUID:
-    """Raises OccurrenceNotFoundError for what is no id: it names nothing."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise OccurrenceNotFoundError("with this id") from None
 
 
 def _hints(
