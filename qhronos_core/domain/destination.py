@@ -98,6 +98,15 @@ class Destination:
         return host if self.port == _DEFAULT_PORT[self.scheme] else f"{host}:{self.port}"
 
     @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def tls_name(self) -> str | None:
+        """The name a certificate must be for; None without TLS."""
+        return self.host if self.scheme == "https" else None
+
+    @property
     def text(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"
 
@@ -111,9 +120,7 @@ class Destination:
     @property
     def address(self) -> IPAddress | None:
         """The host as an address, where it is a literal."""
-        if ":" in self.host:
-            return IPv6Address(self.host)
-        return IPv4Address(self.host) if self.host[-1].isdigit() and _NUMBER.fullmatch(_last_label(self.host)) else None
+        return ip_address(self.host) if is_address(self.host) else None
 
 
 _DEFAULT_PORT: Final = {"http": 80, "https": 443}
@@ -176,14 +183,22 @@ def judge(address: IPAddress, port: int, policy: EgressPolicy) -> None:
         raise _refused(NOT_ALLOWED)
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is an address itself, not a name that leads to one."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def names_loopback(host: str) -> bool:
     """Whether a host may lead to this machine only (RFC 6761 §6.3, or a literal): what `allow_loopback` is about."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    try:
-        address = ip_address(host)
-    except ValueError:
+    if not is_address(host):
         return False
+    address = ip_address(host)
     return ((address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address).is_loopback
 
 
@@ -272,10 +287,6 @@ def _ascii_name(text: str, field: str) -> str:
 
 def _percent_encoded(text: str) -> str:
     return _ENCODED.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text)
-
-
-def _last_label(host: str) -> str:
-    return host.rpartition(".")[2]
 
 
 def _refused(why: str, field: str = "url") -> DestinationNotAllowedError:

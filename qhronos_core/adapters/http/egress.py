@@ -2,7 +2,8 @@
 
 A URL is judged when it is given and again here; so is every address it resolves to, and once more the very address that
 is dialled. A pooled connection is one whose address was judged at its dial. What comes back is data, 64 KiB of it at
-most, or one of five words for why there is none.
+most, or one of five words for why there is none. Redirects, proxies of the environment, cookies, netrc and inflating
+are not switched off here: they do not exist.
 """
 
 import asyncio
@@ -10,18 +11,15 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from ipaddress import ip_address
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from multidict import CIMultiDict
-from yarl import URL
-
+from qhronos_core.adapters.http.http1 import Connection, EgressFailure, FailureKind, request_bytes
+from qhronos_core.adapters.http.pool import Gates, Pool
+from qhronos_core.adapters.http.proxy import Proxy
 from qhronos_core.adapters.http.resolver import Resolve, SystemResolver
 from qhronos_core.domain.destination import (
     NOT_ALLOWED,
@@ -32,29 +30,14 @@ from qhronos_core.domain.destination import (
     names_loopback,
     parse_url,
 )
-from qhronos_core.domain.errors import DestinationNotAllowedError
+from qhronos_core.domain.errors import DestinationNotAllowedError, Fault
 
-ANSWER_MOST: Final = 64 * 1024
+__all__ = ["Answer", "Egress", "EgressFailure", "FailureKind"]
+
 CONNECT_WITHIN: Final = 5.0
 _CHECK_WITHIN: Final = 2.0
-_IDLE_MOST: Final = 15.0
 _ADDRESSES_DIALLED: Final = 8
-
-
-class FailureKind(StrEnum):
-    TIMEOUT = "timeout"
-    CONNECTION_FAILED = "connection_failed"
-    TLS_FAILED = "tls_failed"
-    BAD_ANSWER = "bad_answer"
-    DESTINATION_NOT_ALLOWED = "destination_not_allowed"
-
-
-class EgressFailure(Exception):
-    """There is no answer. `kind` says why, and no more: a caller must not learn what listens where (S29)."""
-
-    def __init__(self, kind: FailureKind) -> None:
-        super().__init__(kind.value)
-        self.kind = kind
+_REMEMBERED: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,41 +51,27 @@ class Answer:
 
 
 class Egress:
-    """HTTP/1.1 to judged destinations: no redirect, no proxy but the configured one, no cookie, nothing inflated."""
-
     def __init__(
         self,
         policy: EgressPolicy,
         *,
         proxy_url: str | None = None,
+        per_address: int | None = None,
         resolve: Resolve | None = None,
         tls: ssl.SSLContext | None = None,
         connect_within: float = CONNECT_WITHIN,
     ) -> None:
-        """To be made inside the event loop. `tls` replaces the system's trust, for a private authority or a test."""
+        """`per_address`: most requests at once to one address and port. `tls`: in place of the system's trust."""
         self._policy = policy
-        self._proxy = URL(proxy_url) if proxy_url else None
+        self._proxy = Proxy(proxy_url) if proxy_url else None
         self._resolve = resolve or SystemResolver()
-        self._parsed = lru_cache(maxsize=4_096)(self._parse)
-        tls = tls or ssl.create_default_context()
-        tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=_Judged(self),
-                socket_factory=self._judged_socket,
-                ssl=tls,
-                use_dns_cache=False,
-                limit=0,  # how many at once is decided before a request comes here (hosts.py)
-                limit_per_host=0,
-                keepalive_timeout=_IDLE_MOST,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            # The deadline is ours (request); this one bounds the way to a connection: name, dial, handshake.
-            timeout=aiohttp.ClientTimeout(total=None, connect=connect_within),
-        )
+        self._tls = tls or ssl.create_default_context()
+        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._tls.set_alpn_protocols(["http/1.1"])
+        self._connect_within = connect_within
+        self._pool = Pool(Gates(None if self._proxy else per_address))
+        self._destination = lru_cache(maxsize=_REMEMBERED)(lambda url: parse_url(url, policy=policy))
+        self._reached: dict[str, str] = {}  # by authority: the address and port last dialled
 
     async def __aenter__(self) -> "Egress":
         return self
@@ -113,8 +82,9 @@ class Egress:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection; requests under way fail."""
-        await self._session.close()
+        """Cut every connection; requests under way fail, later ones too."""
+        self._pool.close()
+        await asyncio.sleep(0)  # in which the transports let go of their sockets
 
     async def check(self, url: str, *, field: str = "url") -> Destination:
         """The destination of a URL, judged as a send would judge it: a courtesy to whoever creates an event.
@@ -125,13 +95,33 @@ class Egress:
             DestinationNotAllowedError: a send would be refused.
         """
         destination = parse_url(url, policy=self._policy, field=field)
-        if destination.address is None and self._proxy is None:
+        if self._proxy is None:
             try:
                 async with asyncio.timeout(_CHECK_WITHIN):
-                    await self.addresses(destination.host, destination.port)
-            except (TimeoutError, OSError):
+                    await self._addresses(destination)
+            except DestinationNotAllowedError as error:
+                raise DestinationNotAllowedError(faults=(Fault(field, error.code, NOT_ALLOWED),)) from None
+            except (OSError, ValueError):
                 pass
         return destination
+
+    def host_of(self, url: str) -> str | None:
+        """The host and port a URL leads to, under which sends are counted; None: it would be refused."""
+        try:
+            return self._destination(url).authority
+        except DestinationNotAllowedError:
+            return None
+
+    def address_of(self, host: str) -> str | None:
+        """The address and port at which a host (as `host_of` names it) was last found, if it ever was."""
+        return self._reached.get(host)
+
+    def shown(self, url: str) -> str:
+        """A URL as records show it: without its query values."""
+        try:
+            return self._destination(url).shown
+        except DestinationNotAllowedError:
+            return url.partition("?")[0]
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, deadline: float
@@ -141,135 +131,105 @@ class Egress:
         `headers` are sent as they are, with `Host`, `Content-Length` and `Accept-Encoding: identity` of our own.
 
         Raises:
-            EgressFailure: there is no whole status and header. Nothing else is raised but CancelledError.
+            EgressFailure: there is no whole answer. Nothing else is raised but CancelledError.
         """
         began = perf_counter()
         try:
+            destination = self._destination(url)
+            via_proxy = self._proxy is not None and destination.scheme == "http"
+            message = request_bytes(
+                method,
+                destination.text if via_proxy else destination.target,
+                destination.authority,
+                headers,
+                body,
+                more=self._proxy.fields if self._proxy and via_proxy else "",
+            )
             async with asyncio.timeout(deadline):
-                sent = CIMultiDict(headers)
-                sent["Accept-Encoding"] = "identity"
-                async with self._session.request(
-                    method,
-                    self._parsed(url)[1],
-                    headers=sent,
-                    data=body or None,
-                    allow_redirects=False,
-                    proxy=self._proxy,
-                ) as answer:
-                    return await _read(answer, began)
+                connection = await self._pool.take(destination.origin) or await self._dial(destination)
+                try:
+                    status, answered, content = await connection.exchange(message)
+                finally:
+                    self._pool.give(destination.origin, connection)
         except EgressFailure:
             raise
         except Exception as error:
-            # Whatever a receiver makes a parser, a handshake or a resolver raise, the worker lives.
+            # Whatever a receiver makes a handshake, a resolver or a parser raise, the worker lives.
             raise EgressFailure(_kind_of(error)) from error
+        return Answer(status, answered, content, perf_counter() - began)
 
-    def host_of(self, url: str) -> str | None:
-        """The host and port a URL leads to, under which sends are counted; None: it would be refused."""
-        try:
-            return self._parsed(url)[0].authority
-        except DestinationNotAllowedError:
-            return None
+    async def _dial(self, destination: Destination) -> Connection:
+        """Try the addresses of a destination in turn, each in its share of the time that is left."""
+        async with asyncio.timeout(self._connect_within) as bound:
+            addresses = await self._addresses(destination)
+            reached = self._reached.get(destination.authority)
+            addresses.sort(
+                key=lambda address: f"{address} {destination.port}" != reached
+            )  # what answered last time first
+            failure: Exception = OSError("no address")
+            for tried, address in enumerate(addresses):
+                left = (bound.when() or 0.0) - asyncio.get_running_loop().time()
+                try:
+                    async with asyncio.timeout(left / (len(addresses) - tried)):
+                        connection = await self._connect(destination, address)
+                except ssl.SSLError:
+                    raise
+                except OSError as error:
+                    failure = error
+                    continue
+                while len(self._reached) >= _REMEMBERED:
+                    del self._reached[next(iter(self._reached))]
+                self._reached[destination.authority] = connection.where
+                return connection
+            raise failure
 
-    def shown(self, url: str) -> str:
-        """A URL as records show it: without its query values."""
-        try:
-            return self._parsed(url)[0].shown
-        except DestinationNotAllowedError:
-            return url.partition("?")[0]
-
-    async def addresses(self, host: str, port: int) -> list[str]:
-        """Every address of a name, if every one of them may be dialled; one that may not refuses them all.
-
-        Raises:
-            DestinationNotAllowedError, OSError: refused; not resolved.
-        """
-        found = await self._resolve(host)
-        local = names_loopback(host)  # http and any port were admitted for this name on loopback alone
-        for text in found:
-            address = ip_address(text)
-            if local and not address.is_loopback:
+    async def _addresses(self, destination: Destination) -> list[str]:
+        """Every address of a host, if every one of them may be dialled; one that may not refuses them all."""
+        if self._proxy is not None:
+            return [self._proxy.host] if self._proxy.literal else list(await self._resolve(self._proxy.host))
+        found = (destination.host,) if destination.address else await self._resolve(destination.host)
+        local = names_loopback(destination.host)  # http and any port were admitted for it on loopback alone
+        for address in found:
+            self._judge(ip_address(address), destination.port)
+            if local and not names_loopback(address):
                 raise DestinationNotAllowedError(NOT_ALLOWED)
-            self._judge(address, port)
         return list(found[:_ADDRESSES_DIALLED])
 
     def _judge(self, address: IPAddress, port: int) -> None:
         judge(address, port, self._policy)
         # A listener on every interface is reached by any address of this machine.
-        if any(own.is_unspecified and own_port == port for own, own_port in self._policy.own_addresses) and _is_here(
-            address, port
-        ):
+        everywhere = any(own.is_unspecified and own_port == port for own, own_port in self._policy.own_addresses)
+        if everywhere and _is_here(address, port):
             raise DestinationNotAllowedError(NOT_ALLOWED)
 
-    def _judged_socket(self, info: tuple[Any, ...]) -> socket.socket:
-        family, kind, protocol, _, where = info
-        if self._proxy is None:
-            try:
-                self._judge(ip_address(where[0]), where[1])
-            except DestinationNotAllowedError as error:
-                raise _RefusedDial from error
-        return socket.socket(family, kind, protocol)
-
-    def _parse(self, text: str) -> tuple[Destination, URL]:
-        destination = parse_url(text, policy=self._policy)
-        path, mark, query = destination.target.partition("?")
-        return destination, URL.build(
-            scheme=destination.scheme,
-            authority=destination.authority,
-            path=path,
-            query_string=query if mark else "",
-            encoded=True,
-        )
-
-
-class _RefusedDial(OSError):
-    """DestinationNotAllowedError in the only class that passes through the dialler."""
-
-
-class _Judged(AbstractResolver):
-    def __init__(self, egress: Egress) -> None:
-        self._egress = egress
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        egress = self._egress
-        found = await egress._resolve(host) if egress._proxy else await egress.addresses(host, port)  # noqa: SLF001
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST)
-            for address in found
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
-async def _read(answer: aiohttp.ClientResponse, began: float) -> Answer:
-    if (
-        not 200 <= answer.status <= 599
-        or sum(len(name) + len(value) for name, value in answer.raw_headers) > ANSWER_MOST
-    ):
-        answer.close()
-        raise EgressFailure(FailureKind.BAD_ANSWER)
-    body = bytearray()
-    while len(body) <= ANSWER_MOST and (part := await answer.content.readany()):
-        body += part
-    if len(body) > ANSWER_MOST:
-        answer.close()
-        del body[ANSWER_MOST:]
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    return Answer(answer.status, headers, bytes(body), perf_counter() - began)
+    async def _connect(self, destination: Destination, address: str) -> Connection:
+        """Dial this very address, judged once more: nothing connects that does not pass here."""
+        proxy = self._proxy
+        port = proxy.port if proxy else destination.port
+        if proxy is None:
+            self._judge(ip_address(address), port)
+        connection = Connection(address, port)
+        await self._pool.enter(connection)
+        try:
+            name = proxy.tls_name if proxy else destination.tls_name
+            await connection.open(self._tls if name else None, name)
+            if proxy is not None and destination.tls_name:
+                outer, connection = connection, await proxy.tunnel(connection, destination, self._tls)
+                self._pool.replace(outer, connection)
+        except BaseException:
+            self._pool.drop(connection)
+            raise
+        return connection
 
 
 def _kind_of(error: Exception) -> FailureKind:
-    if isinstance(error, DestinationNotAllowedError) or isinstance(error.__cause__, _RefusedDial):
+    if isinstance(error, DestinationNotAllowedError):
         return FailureKind.DESTINATION_NOT_ALLOWED
     if isinstance(error, TimeoutError):
         return FailureKind.TIMEOUT
-    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
+    if isinstance(error, ssl.SSLError):
         return FailureKind.TLS_FAILED
-    if isinstance(error, OSError | aiohttp.ClientConnectionError):
-        return FailureKind.CONNECTION_FAILED
-    return FailureKind.BAD_ANSWER
+    return FailureKind.CONNECTION_FAILED if isinstance(error, OSError) else FailureKind.BAD_ANSWER
 
 
 def _is_here(address: IPAddress, port: int) -> bool:

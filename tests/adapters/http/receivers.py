@@ -153,10 +153,10 @@ async def receiving(
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    listener = socket.create_server((host, 0))
+    listener = socket.create_server((host, 0), backlog=1_024)
     if window is not None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-    server = await asyncio.start_server(begin, sock=listener, ssl=tls, limit=1 << 20)
+    server = await asyncio.start_server(begin, sock=listener, ssl=tls, limit=1 << 20, backlog=1_024)
     receiver.port = listener.getsockname()[1]
     try:
         yield receiver

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from qhronos_core.adapters.http.egress import ANSWER_MOST, Answer, Egress, EgressFailure, FailureKind
+from qhronos_core.adapters.http.egress import Answer, Egress, EgressFailure, FailureKind
+from qhronos_core.adapters.http.http1 import BODY_MOST
 from qhronos_core.adapters.http.resolver import Resolve, SystemResolver
 from qhronos_core.domain.destination import EgressPolicy
 from qhronos_core.domain.errors import DestinationNotAllowedError
@@ -225,7 +226,7 @@ async def test_nothing_is_inflated(egress: Egress) -> None:
         reply = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {len(bomb)}\r\n\r\n".encode() + bomb
         async with receiving(answering(reply)) as receiver:
             answer = await get(egress, receiver.url())
-        assert answer.body == bomb[:ANSWER_MOST]
+        assert answer.body == bomb[:BODY_MOST]
 
 
 # --- S24, S25, S29: where it goes -------------------------------------------------------------------
@@ -471,7 +472,7 @@ async def test_64_kib_of_an_endless_body_are_kept_and_then_it_is_closed(egress: 
     async with receiving(script) as receiver:
         for _ in range(20):
             answer = await get(egress, receiver.url())
-            assert (answer.status, len(answer.body)) == (200, ANSWER_MOST)
+            assert (answer.status, len(answer.body)) == (200, BODY_MOST)
         await receiver.all_closed()
         # What the kernels buffers took on the way, not what the receiver would have sent.
         assert receiver.bytes_sent < 20 * 8_000_000
@@ -710,7 +711,10 @@ async def test_through_a_proxy_tls_is_still_with_the_receiver_itself(authority: 
                     sink.write(data)
                 sink.close()
 
-            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+            try:
+                await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+            finally:
+                far_writer.transport.abort()
 
         async with receiving(tunnel) as proxy:
             async with Egress(
