@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from qhronos_core.adapters.http.http1 import Connection
+from qhronos_core.adapters.http.http1 import Connection, EgressFailure, FailureKind
 
 IDLE_MOST: Final = (
     4.0  # seconds; less than the 5 after which many servers close, so that few requests meet a closing door
@@ -76,6 +76,9 @@ class Pool:
             connection.cut()
             raise
         self._in_use.add(connection)
+        if self._closed:
+            self.drop(connection)
+            raise EgressFailure(FailureKind.CONNECTION_FAILED)
 
     def replace(self, outer: Connection, inner: Connection) -> None:
         """From now on `inner`, a tunnel within `outer`, is used in its place."""

@@ -9,9 +9,10 @@ import pytest
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]] | None:
-    if item.path.name != "test_egress.py" or importlib.util.find_spec("uvloop") is None:
-        return None
-    import uvloop
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name == "test_egress.py" and importlib.util.find_spec("uvloop") is not None:
+        import uvloop
 
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories

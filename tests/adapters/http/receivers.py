@@ -41,6 +41,7 @@ class Receiver:
     connections: int = 0
     open: int = 0
     bytes_sent: int = 0
+    under_way: int = 0
     received: int = 0
     requests: list[Request] = field(default_factory=list)
     stirred: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -68,6 +69,7 @@ async def read_request(reader: asyncio.StreamReader, receiver: Receiver) -> Requ
     request.body = await reader.readexactly(int(request.headers.get("content-length", "0")))
     receiver.received += len(head) + len(request.body)
     receiver.requests.append(request)
+    receiver.under_way += 1
     return request
 
 
@@ -153,7 +155,8 @@ async def receiving(
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    listener = socket.create_server((host, 0), backlog=1_024)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, 0), family=family, backlog=1_024)
     if window is not None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
     server = await asyncio.start_server(begin, sock=listener, ssl=tls, limit=1 << 20, backlog=1_024)

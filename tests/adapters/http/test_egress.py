@@ -31,6 +31,7 @@ from .receivers import (
     deafness,
     dripping,
     flooding,
+    read_request,
     receiving,
     silence,
 )
@@ -735,3 +736,118 @@ async def test_a_proxy_that_refuses_is_a_failed_connection(authority: Authority,
             kind = await failing(egress, "https://hooks.example/x")
         assert proxy.connections
     assert kind in (FailureKind.CONNECTION_FAILED, FailureKind.DESTINATION_NOT_ALLOWED, FailureKind.BAD_ANSWER)
+
+
+# --- the pool and the gates -------------------------------------------------------------------------
+
+
+async def test_many_names_of_one_address_are_never_above_its_cap_and_all_get_through() -> None:
+    at_once: list[int] = []
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, receiver: Receiver) -> None:
+        while True:
+            await read_request(reader, receiver)
+            at_once.append(receiver.under_way)
+            await asyncio.sleep(0.01)
+            receiver.under_way -= 1
+            writer.write(OK)
+
+    async def resolve(name: str) -> tuple[str, ...]:
+        return ("127.0.0.1",)
+
+    async with receiving(slowly) as receiver:
+        policy = EgressPolicy(allow_http=True, ports=frozenset({receiver.port}), allow_networks=(LOOPBACK,))
+        async with Egress(policy, resolve=resolve, per_address=3) as egress:
+            hosts = [f"n{number}.example" for number in range(30)]
+            answers = await asyncio.gather(*(get(egress, receiver.url(host=host)) for host in hosts * 2))
+            assert egress.address_of(f"n1.example:{receiver.port}") == f"127.0.0.1 {receiver.port}"
+    assert {answer.status for answer in answers} == {200}
+    assert max(at_once) <= 3
+
+
+async def test_who_waits_at_the_gate_of_an_address_does_so_within_the_deadline() -> None:
+    async with receiving(silence) as receiver, Egress(LOCAL, per_address=1) as egress:
+        first = asyncio.create_task(failing(egress, receiver.url(), deadline=0.3))
+        await receiver.reached()
+        assert await failing(egress, receiver.url(), deadline=0.05) is FailureKind.TIMEOUT
+        assert receiver.connections == 1
+        assert await first is FailureKind.TIMEOUT
+        assert await failing(egress, receiver.url(), deadline=0.05) is FailureKind.TIMEOUT  # its place was freed
+        assert egress._pool._gates._users == {}
+
+
+async def test_the_next_address_is_tried_where_one_refuses_and_what_answered_is_tried_first_then() -> None:
+    close = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    async with receiving(answering(close, close=True)) as receiver:
+        policy = EgressPolicy(allow_http=True, ports=frozenset({receiver.port}), allow_networks=(LOOPBACK,))
+        async with Egress(policy, resolve=names(two_example="127.0.0.9 127.0.0.1")) as egress:
+            for _ in range(2):
+                assert (await get(egress, receiver.url(host="two.example"))).status == 200
+            destination = await egress.check(receiver.url(host="two.example"))
+            assert egress.address_of(destination.authority) == f"127.0.0.1 {receiver.port}"
+
+
+async def test_after_the_door_is_closed_nothing_leaves_and_what_was_under_way_fails() -> None:
+    async with receiving(silence) as receiver:
+        egress = Egress(LOCAL)
+        task = asyncio.create_task(failing(egress, receiver.url(), deadline=5))
+        await receiver.reached()
+        await egress.aclose()
+        assert await task is FailureKind.CONNECTION_FAILED
+        await receiver.all_closed()
+        assert await failing(egress, receiver.url()) is FailureKind.CONNECTION_FAILED
+        assert receiver.connections == 1
+
+
+async def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qhronos_core.adapters.http.pool.IDLE_MOST", 0.05)
+    async with receiving(answering(OK)) as receiver, Egress(LOCAL) as egress:
+        await get(egress, receiver.url())
+        assert receiver.open == 1
+        await receiver.all_closed()
+        assert egress._pool._resting == {}
+        assert (await get(egress, receiver.url())).status == 200
+
+
+async def test_what_is_said_while_nobody_asked_ends_the_connection(egress: Egress) -> None:
+    async def chatty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, receiver: Receiver) -> None:
+        await read_request(reader, receiver)
+        writer.write(OK)
+        await asyncio.sleep(0.02)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
+        await reader.read()
+
+    async with receiving(chatty) as receiver:
+        for _ in range(2):
+            assert (await get(egress, receiver.url())).body == b"ok"
+            await receiver.all_closed()
+
+
+async def test_an_answer_before_the_whole_request_was_taken_ends_the_connection(egress: Egress) -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, receiver: Receiver) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await deafness(reader, writer, receiver)
+
+    async with receiving(early, window=4_096) as receiver:
+        for _ in range(2):
+            answer = await egress.request("POST", receiver.url(), headers={}, body=b"x" * 8_000_000, deadline=1)
+            assert answer.status == 413
+        assert receiver.connections == 2
+
+
+@pytest.mark.parametrize("field", [("X\r\nHost", "a"), ("X", "a\r\nHost: b"), ("X", "a\nb"), ("X", "a\rb")])
+async def test_no_line_break_leaves_the_door(egress: Egress, field: tuple[str, str]) -> None:
+    async with receiving(answering(OK)) as receiver:
+        with pytest.raises(EgressFailure):
+            await egress.request("POST", receiver.url(), headers=dict([field]), body=b"", deadline=1)
+    assert receiver.connections == 0
+
+
+async def test_an_ipv6_literal_is_dialled_and_named_in_brackets(egress: Egress) -> None:
+    try:
+        async with receiving(answering(OK), host="::1") as receiver:
+            assert (await get(egress, receiver.url(host="[::1]"))).status == 200
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    assert receiver.requests[0].headers["host"] == f"[::1]:{receiver.port}"
