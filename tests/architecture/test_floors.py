@@ -15,8 +15,9 @@ TREES = {path: ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in 
 
 # A module, and the only places that may import it.
 DOORS = {
-    "aiohttp": {"qhronos_core/adapters/http/"},
+    "aiohttp": set(),  # what we are measured against, no more
     "http.client": set(),
+    "httptools": {"qhronos_core/adapters/http/"},
     "httpx": set(),
     "httpx2": {"qhronos_mcp/demo.py"},
     "psycopg": {"qhronos_core/adapters/postgres/"},
@@ -83,6 +84,19 @@ def test_a_driver_is_imported_behind_its_door_only(door: str) -> None:
         if not places(path, among=DOORS[door])
         for line, name in imported_in(tree)
         if name == door or name.startswith(f"{door}.")
+    ]
+    assert leaks == []
+
+
+def test_connections_are_opened_behind_the_one_door_only() -> None:
+    """S23. The stores' drivers open their own, behind theirs."""
+    opening = {"create_connection", "open_connection", "sock_connect", "start_tls", "open_unix_connection"}
+    leaks = [
+        f"{path}:{node.lineno}: {node.attr}"
+        for path, tree in TREES.items()
+        if not places(path, among={"qhronos_core/adapters/http/"})
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in opening
     ]
     assert leaks == []
 
