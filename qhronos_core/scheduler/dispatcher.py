@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -32,6 +33,7 @@ _log = structlog.get_logger(__name__)
 
 SETTLE_BATCH: Final = 100
 SETTLE_WAIT: Final = 0.005  # seconds an outcome waits for others to share its transaction
+SLOTS_WAIT: Final = 0.003  # seconds a claim waits for more slots to be free
 FRESH: Final = 1.0  # seconds a claim may be sent without asking the store again (P6)
 
 
@@ -102,7 +104,8 @@ class Dispatcher:
         self._signals = signals
         self._settings = settings
         self._synced = synced
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()  # until settled
+        self._occupied = 0  # until sent: what was claimed and has no answer yet
         self._outcomes: list[tuple[Move, asyncio.Future[bool]]] = []
         self._outcome_came = asyncio.Event()
         self._slot_freed = asyncio.Event()
@@ -110,11 +113,12 @@ class Dispatcher:
 
     @property
     def free_slots(self) -> int:
-        return self._settings.concurrency - len(self._sending)
+        return self._settings.concurrency - self._occupied
 
     @property
-    def sending(self) -> int:
-        return len(self._sending)
+    def idle(self) -> bool:
+        """Nothing is being sent or settled."""
+        return not self._sending
 
     async def claim(self) -> Claimed:
         """One look at the store: judges what is due, and begins an attempt for each claim. Needs a free slot.
@@ -129,9 +133,10 @@ class Dispatcher:
         self._synced(claimed.now)
         taken_at = self._clock.monotonic()
         for claim in claimed.claims:
+            self._occupied += 1
             task = asyncio.create_task(self._attempt(claim, taken_at))
             self._sending.add(task)
-            task.add_done_callback(self._sent)
+            task.add_done_callback(self._ended)
         if claimed.judged:
             await self._signals.announce(Stirred())
         return claimed
@@ -143,11 +148,17 @@ class Dispatcher:
             await asyncio.gather(*self._sending)
         return claimed
 
-    async def slot(self) -> None:
-        """Return when a slot is free."""
+    async def slots(self) -> None:
+        """Return when half a batch of slots is free, or fewer and no more for a while: one claim is one transaction."""
+        wanted = min(self._settings.batch, self._settings.concurrency) // 2
         while self.free_slots <= 0:
             self._slot_freed.clear()
             await self._slot_freed.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SLOTS_WAIT):
+                while self.free_slots < wanted:
+                    self._slot_freed.clear()
+                    await self._slot_freed.wait()
 
     async def drain(self) -> None:
         """Let what is under way finish, for at most `drain`; what is left is cut, recorded, and tried again elsewhere."""
@@ -164,16 +175,29 @@ class Dispatcher:
     # --- one attempt ----------------------------------------------------------------------------
 
     async def _attempt(self, claim: Claim, taken_at: float) -> None:
+        try:
+            move = await self._sent(claim, taken_at)
+        finally:
+            self._occupied -= 1
+            self._slot_freed.set()
+        if move is not None:
+            await self._settle(move)
+            failpoint("after_record")
+
+    async def _sent(self, claim: Claim, taken_at: float) -> Move | None:
+        """The attempt's outcome, to be settled; None if the claim is no longer ours."""
         event, occurrence = claim.event, claim.occurrence
         courier = self._couriers.get(event.action.type)
         host = courier.host_of(event) if courier else None
         if host is not None and (not_before := self._hosts.admit(host, self._clock.now())) is not None:
-            await self._settle(judgement.released(occurrence, at=self._clock.now(), due_at=not_before))
-            return
+            return judgement.released(occurrence, at=self._clock.now(), due_at=not_before)
         reported = False
         try:
-            if not await self._still_ours(claim, taken_at):
-                return
+            age = self._clock.monotonic() - taken_at
+            if age >= self._settings.lease / timedelta(seconds=1):
+                return None
+            if age >= FRESH and occurrence.id not in await self._store.still_wanted([claim]):
+                return judgement.released(occurrence, at=self._clock.now())
             outcome = await self._deliver(courier, claim)
             reported = True
             if host is not None:
@@ -182,9 +206,7 @@ class Dispatcher:
             if host is not None and not reported:
                 self._hosts.withdraw(host)
         failpoint("after_send_before_record")
-        move = judgement.settled(event, occurrence, outcome, at=self._clock.now(), node=self._settings.node)
-        await self._settle(move)
-        failpoint("after_record")
+        return judgement.settled(event, occurrence, outcome, at=self._clock.now(), node=self._settings.node)
 
     async def _deliver(self, courier: Courier | None, claim: Claim) -> Outcome:
         if courier is None:
@@ -202,22 +224,8 @@ class Dispatcher:
             _log.exception("courier_failed", occurrence_id=str(claim.occurrence.id))
             return Outcome(AttemptOutcome.NO_ANSWER, error="internal")
 
-    async def _still_ours(self, claim: Claim, taken_at: float) -> bool:
-        """P6: a claim sent at once is the store's own word; an older one asks again, and a lapsed one is not sent."""
-        age = self._clock.monotonic() - taken_at
-        if age < FRESH:
-            return True
-        if age >= self._settings.lease / timedelta(seconds=1):
-            return False
-        wanted = await self._store.still_wanted([claim])
-        if claim.occurrence.id in wanted:
-            return True
-        await self._settle(judgement.released(claim.occurrence, at=self._clock.now()))
-        return False
-
-    def _sent(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
-        self._slot_freed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("attempt_unrecorded", error_code=type(error).__name__, exc_info=error)
 

@@ -92,7 +92,7 @@ class Loop:
         return False
 
     async def _until_slot_or_stop(self) -> None:
-        slot = asyncio.ensure_future(self._dispatcher.slot())
+        slot = asyncio.ensure_future(self._dispatcher.slots())
         try:
             await asyncio.wait([slot], timeout=self._poll)
         finally:

@@ -1,0 +1,5 @@
+"""`python -m qhronos_mcp`: the same as `qhronos`."""
+
+from qhronos_mcp.cli import main
+
+main()
