@@ -77,7 +77,7 @@ class Claimer:
     def _look(self, connection: sqlite3.Connection, now: datetime) -> Gap | None:
         """Write down that a node looked, and any time in which none did.
 
-        While rows of an earlier gap are still unclaimed the new one begins where that began.
+        While planned rows of an earlier gap are still unclaimed the new one begins where that began.
         """
         looked_at, since, until = connection.execute(
             "SELECT looked_at, gap_since, gap_until FROM store_meta"
@@ -88,7 +88,7 @@ class Claimer:
                 left = (
                     since is not None
                     and connection.execute(
-                        f"SELECT 1 FROM occurrences WHERE due_at > ? AND due_at <= ? AND {_DUE} LIMIT 1",
+                        f"SELECT 1 FROM occurrences WHERE due_at > ? AND due_at <= ? AND advances AND {_DUE} LIMIT 1",
                         (since, until, stamp, stamp),
                     ).fetchone()
                 )
