@@ -134,7 +134,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
         keys = _keys(settings)
         store = await stack.enter_async_context(_open_store(settings, clock))
         signals = await _signals(settings, stack)
-        limits = _limits(settings)
+        limits = _limits(settings, stack)
         vault = keys.vault()
         couriers, check_destination = await _couriers(settings, stack)
         keeper = keeper_of(vault)
@@ -311,14 +311,16 @@ async def _signals(settings: Settings, stack: AsyncExitStack) -> Signals:
     return signals
 
 
-def _limits(settings: Settings) -> Limits:
+def _limits(settings: Settings, stack: AsyncExitStack) -> Limits:
     from qhronos_core.adapters.local.limits import LocalLimits
 
     if settings.redis is None:
         return LocalLimits()
     from qhronos_core.adapters.redis.limits import RedisLimits
 
-    return RedisLimits(settings.redis.dsn.get_secret_value())
+    limits = RedisLimits(settings.redis.dsn.get_secret_value())
+    stack.push_async_callback(limits.aclose)
+    return limits
 
 
 def _hosts(settings: Settings) -> Any:
