@@ -495,12 +495,40 @@ class Limits(Protocol):
         ...
 
 
+class VaultError(Exception):
+    """A ciphertext that is not what was sealed here, or whose key is not in the ring. Says nothing about its content."""
+
+
 class Vault(Protocol):
     """AES-256-GCM at rest (security.md §4). `context` binds a ciphertext to its row."""
 
     def seal(self, plain: bytes, *, context: str) -> bytes: ...
 
-    def open(self, sealed: bytes, *, context: str) -> bytes: ...
+    def open(self, sealed: bytes, *, context: str) -> bytes:
+        """Raises VaultError: changed, moved to another row, or sealed with a key that is not kept."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says of its bearer (access.md §2). Instants are whole seconds."""
+
+    jti: TokenId
+    sub: str
+    access: Access
+    scope: tuple[str, ...]
+    issued_at: datetime
+    expires_at: datetime
+
+
+class TokenSigner(Protocol):
+    """Tokens nobody else can make. Pure: no I/O, time is an argument."""
+
+    def sign(self, claims: Claims) -> str: ...
+
+    def read(self, token: str, *, now: datetime) -> Claims:
+        """Raises UnauthenticatedError, one for all: malformed, foreign, changed, out of its time."""
+        ...
 
 
 # --- going out --------------------------------------------------------------------------------------
