@@ -221,9 +221,12 @@ class _Keys:
     at_rest_key: bytes
 
     def vault(self) -> Vault:
-        from qhronos_core.adapters.local.vault import AesVault
+        from qhronos_core.adapters.local.vault import AesVault, derived_key
 
-        return AesVault(self.at_rest_key)
+        # Without a key of its own the at-rest key is derived from the signing secret, so rotating that retires this.
+        previous = self.settings.auth.previous_secrets.values()
+        retired = [derived_key(secret) for secret in (self.jwt_secret, *(each.get_secret_value() for each in previous))]
+        return AesVault(self.at_rest_key, retired=retired)
 
     def tokens(self, store: Store, clock: Clock, signals: Signals) -> TokenCases:
         from qhronos_core.adapters.local.jwt import Jwt

@@ -171,7 +171,7 @@ def token_mint(
             fields["expires_at"] = expires_at
         minted = await core.tokens.mint(fields, caller=_operator())
         for warning in minted.warnings:
-            typer.echo(f"note: {warning}", err=True)
+            typer.echo(f"note: {warning.says}", err=True)
         typer.echo(minted.token)
 
     _with_core(config, run)

@@ -61,4 +61,5 @@ def principal_of(claims: dict[str, Any]) -> Principal:
         master=claims["principal"] == "master",
         holder="master" if claims["principal"] == "master" else str(jti),
         expires_at=claims.get("exp"),
+        confined=bool(claims.get("confined")),
     )
