@@ -25,7 +25,7 @@ from qhronos_core.domain.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from qhronos_mcp.views import instant
+from qhronos_core.domain.schedule import say_instant
 
 GOT_AT_MOST: Final = 200  # characters of the caller's own input that an error repeats
 
@@ -73,7 +73,7 @@ class Problem:
             "status": self.status,
             "detail": self.message,
             "code": self.code,
-            "now": instant(now),
+            "now": say_instant(now),
         }
         if self.faults:
             shown["errors"] = [_fault(fault) for fault in self.faults]

@@ -7,7 +7,10 @@ from typing import Any, Final
 from qhronos_core.domain.event import Action, ActionType, Event
 from qhronos_core.domain.lifecycle import PENDING
 from qhronos_core.domain.occurrence import Attempt, Entry, EntryKind, Occurrence
+from qhronos_core.domain.schedule import Run, say_duration, say_instant
 from qhronos_core.ports import TokenRecord
+from qhronos_core.usecases.events import EventAnswer
+from qhronos_core.usecases.tokens import Minted, Revoked
 
 View = dict[str, Any]
 """A JSON object made of plain values: text, numbers, booleans, lists, objects, null."""
@@ -18,26 +21,20 @@ RESPONSE_LIMIT: Final = 65_536  # bytes of a receiver's answer that are ever sho
 
 def instant(at: datetime) -> str:
     """RFC 3339 in UTC with `Z`; no fraction when it is zero."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return say_instant(at)
 
 
 def optional_instant(at: datetime | None) -> str | None:
     return None if at is None else instant(at)
 
 
-_UNITS: Final = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("m", timedelta(minutes=1)))
+def optional_epoch(seconds: int | None) -> str | None:
+    return None if seconds is None else instant(datetime.fromtimestamp(seconds, UTC))
 
 
 def duration(length: timedelta) -> str:
-    """The shortest text that `schedules.md` §3 reads back as the same length: `90s` is `1m30s`, a day is `1d`."""
-    parts: list[str] = []
-    for unit, size in _UNITS:
-        count, length = divmod(length, size)
-        if count:
-            parts.append(f"{count}{unit}")
-    if length or not parts:
-        parts.append(f"{length // timedelta(seconds=1)}s")
-    return "".join(parts)
+    """The text `schedules.md` §3 reads back as the same length: `90s` is `1m30s`, a week is `1w`."""
+    return say_duration(length)
 
 
 def optional_duration(length: timedelta | None) -> str | None:
@@ -99,6 +96,29 @@ def event(of: Event) -> View:
     }
     if (given := webhook(of.action)) is not None:
         shown["webhook"] = given
+    return shown
+
+
+def answered_event(of: EventAnswer) -> View:
+    """The event with what its schedule means, and what this call did. A dry run of a new one has no id yet."""
+    shown = event(of.event)
+    if not of.stored:
+        del shown["id"]
+    shown |= {
+        "meaning": of.meaning,
+        "next_run_at": optional_instant(of.next_run_at),
+        "next_runs": [run(each) for each in of.next_runs],
+    }
+    if of.result is not None:
+        shown |= {"result": of.result, "warnings": [notice.says for notice in of.warnings]}
+    if of.secret_once is not None:
+        shown["hmac_secret"] = of.secret_once
+    return shown
+
+
+def run(of: Run) -> View:
+    """One instant ahead, also as the wall of the event's zone shows it."""
+    shown: View = {"at": instant(of.at), "local": of.local.isoformat(), "weekday": of.weekday, "note": of.note}
     return shown
 
 
@@ -169,3 +189,22 @@ def audit(of: Entry) -> View:
         "occurrence_id": None if of.occurrence_id is None else str(of.occurrence_id),
         "detail": dict(of.detail),
     }
+
+
+def minted(of: Minted) -> View:
+    """The seed's shape; the only view that ever holds a token."""
+    record = of.record
+    return {
+        "token": of.token,
+        "type": "jwt",
+        "sub": record.sub,
+        "access": record.access.value,
+        "scope": list(record.scope),
+        "expires_at": instant(record.expires_at),
+        "jti": str(record.jti),
+        "warnings": [notice.says for notice in of.warnings],
+    }
+
+
+def revoked(of: Revoked) -> View:
+    return {"jti": str(of.jti), "revoked_at": instant(of.revoked_at)}

@@ -1,7 +1,4 @@
-"""Where a machine keeps the programs of PostgreSQL and Redis, and as whom they may run.
-
-As a command: exit code 0 if it has both, else 1.
-"""
+"""Where a machine keeps the programs of PostgreSQL and Redis, and as whom they may run."""
 
 import locale
 import os
@@ -9,7 +6,6 @@ import pwd
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,11 +94,3 @@ def utf8_locale() -> str:
 
 def _numbers_in(path: Path) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", str(path))]
-
-
-if __name__ == "__main__":
-    try:
-        postgres_binaries()
-        redis_program()
-    except ServerMissing:
-        sys.exit(1)

@@ -56,7 +56,10 @@ _ONCE_RUN_LIMIT: Final = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class EventAnswer:
-    """An event as a caller is told of it. `secret_once`: a signing secret made by this very call."""
+    """An event as a caller is told of it. `secret_once`: a signing secret made by this very call.
+
+    `stored` is false in the dry run of a new event: its id means nothing yet.
+    """
 
     event: Event
     meaning: str
@@ -66,6 +69,7 @@ class EventAnswer:
     secret_once: str | None = None
     last: Occurrence | None = None
     skipped_at: datetime | None = None
+    stored: bool = True
 
     @property
     def next_run_at(self) -> datetime | None:
@@ -213,6 +217,7 @@ class EventCases:
             result="preview" if dry_run else "created",
             warnings=await self._notices(event, draft, table, now),
             secret_once=secret,
+            stored=not dry_run,
         )
         if dry_run:
             return answer

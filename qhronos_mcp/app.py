@@ -1,0 +1,155 @@
+"""One ASGI app: REST, MCP at `/mcp`, the page. And the process that serves it until it is told to stop."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
+from typing import Any, Final
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.routing import BaseRoute
+
+from qhronos_core.config import ServerSettings, Settings
+from qhronos_core.domain.errors import StartRefusedError
+from qhronos_core.wiring import Core, open_core
+from qhronos_mcp.metrics import HttpMetrics
+from qhronos_mcp.middleware import Envelope, Guard, hosts_of, origins_of
+from qhronos_mcp.rest.answers import answer_problem
+from qhronos_mcp.rest.routes import openapi_document, rest_routes
+from qhronos_mcp.verifier import Verifier
+from qhronos_mcp.web import web_routes
+
+_LOG: Final = structlog.get_logger("qhronos.serve")
+GRACEFUL: Final = 5  # seconds that requests under way have, once the node is told to stop
+KEEP_ALIVE: Final = 75  # longer than what balancers keep, so that they close first
+
+
+def build_app(core: Core, settings: Settings) -> Starlette:
+    """The whole face over one core. Its lifespan starts the scheduler and, at the end, drains and closes the core."""
+    verifier = Verifier(core)
+    document = openapi_document()
+    routes: Sequence[BaseRoute] = [*rest_routes(core, verifier), *web_routes(document)]
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        core.start_scheduler()
+        try:
+            yield
+        finally:
+            await core.aclose()
+
+    metrics = HttpMetrics()
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(Envelope, metrics=metrics, tls=(settings.server.public_url or "").startswith("https://")),
+            Middleware(ExceptionMiddleware, handlers={Exception: answer_problem}),
+            Middleware(Guard, hosts=hosts_of(settings), origins=origins_of(settings)),
+        ],
+        exception_handlers={HTTPException: answer_problem},
+    )
+    app.router.redirect_slashes = False  # an unknown path is a JSON 404, not a guess
+    app.state.core, app.state.metrics, app.state.openapi = core, metrics, document
+    return app
+
+
+class Server(uvicorn.Server):
+    """Told to stop, it first says so to whoever keeps a request open: those end, and only then does uvicorn wait."""
+
+    def __init__(self, config: uvicorn.Config, *, on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_exit()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and close, then end by that same signal (status 143 or 130).
+
+    Raises:
+        StartRefusedError: the port is taken or may not be used; nothing was begun.
+    """
+    with _listening(settings.server) as listener, _remembered_signals() as received:
+        _run(_served(settings, listener, received))
+    if received:
+        signal.signal(received[0], signal.SIG_DFL)
+        signal.raise_signal(received[0])
+
+
+async def _served(settings: Settings, listener: socket.socket, received: list[int]) -> None:
+    async with open_core(settings) as core:
+        if received:
+            return
+        config = uvicorn.Config(
+            build_app(core, settings),
+            http="httptools" if _has("httptools") else "auto",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(settings.server.trusted_proxies),
+            forwarded_allow_ips=[str(network) for network in settings.server.trusted_proxies],
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=GRACEFUL,
+        )
+        _LOG.info("serving", url=_address(listener), node=core.node)
+        await Server(config, on_exit=core.begin_drain).serve(sockets=[listener])
+
+
+@contextmanager
+def _listening(server: ServerSettings) -> Iterator[socket.socket]:
+    """The port, taken before anything is opened: a second server on it is one clear line, and nothing half made."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    try:
+        listener = socket.create_server((server.host, server.port), family=family, backlog=2048)
+    except OSError as error:
+        where = f"server.host {server.host}, server.port {server.port}"
+        raise StartRefusedError(f"{where}: cannot listen there ({error.strerror or error}); choose another") from None
+    with listener:
+        yield listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def _remembered_signals() -> Iterator[list[int]]:
+    """uvicorn raises the signal again once it has served; were that to end the process, the store would never be closed."""
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda got, _: received.append(got)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(main: Any) -> None:
+    """On uvloop where there is one: its timers and sockets cost half."""
+    if sys.platform != "win32" and _has("uvloop"):
+        import uvloop
+
+        uvloop.run(main)
+    else:
+        asyncio.run(main)
+
+
+def _has(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
