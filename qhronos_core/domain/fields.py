@@ -362,7 +362,7 @@ def _action(value: object) -> tuple[Action, Mapping[str, str]]:
         raise mistyped("an object {type, params}", value, _action_meant(value))
     if not isinstance(value.get("params"), Mapping | None):
         raise mistyped("an object", value["params"], {}).below("params")
-    given = _members(value, {"type": one_of(ActionType), "params": _anything}, required=["type"])
+    given = _members(value, {"type": _type_for(value.get("params")), "params": _anything}, required=["type"])
     kind: ActionType = given["type"]
     params = given.get("params", {})
     try:
@@ -374,6 +374,31 @@ def _action(value: object) -> tuple[Action, Mapping[str, str]]:
     if kind is not ActionType.APICALL:
         return Action(kind, read), {}
     return _apicall(read)
+
+
+def _type_for(params: object) -> Reader:
+    """The type of an action. Of the types offered for another word, those that these params will do for."""
+
+    def will_do(kind: object) -> bool:
+        try:
+            _members(
+                params if isinstance(params, Mapping) else {},
+                _PARAMS[ActionType(kind)],
+                required=_REQUIRED[ActionType(kind)],
+            )
+        except Wrong:
+            return False
+        return True
+
+    def read(value: object) -> Enum:
+        try:
+            known: Enum = one_of(ActionType)(value)
+        except Wrong as finding:
+            finding.meant = tuple(kind for kind in finding.meant if will_do(kind))
+            raise
+        return known
+
+    return read
 
 
 def _action_meant(value: object) -> dict[str, object]:
@@ -395,10 +420,11 @@ def _apicall(read: dict[str, Any]) -> tuple[Action, Mapping[str, str]]:
 
 
 def _url(value: object) -> str:
-    given = text(value)
-    if not 1 <= len(given) <= URL_MOST:
+    if not isinstance(value, str):
+        raise mistyped("text", value)
+    if not 1 <= len(value) <= URL_MOST:
         raise Wrong(f"A URL has 1 to {URL_MOST:,} characters.")
-    return given
+    return value
 
 
 def _method(value: object) -> str:
