@@ -22,6 +22,7 @@ SUB: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
 
 _HEADER: Final = frozenset({"alg", "typ", "kid"})
 _CLAIMS: Final = frozenset({"sub", "access", "scope", "exp", "iat", "iss", "aud", "jti"})
+_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # RFC 7515 §7.1: no padding
 _LONGEST: Final = 32_768  # a hundred of the longest scopes fit
 _DECOY: Final = b"what is hashed with it is thrown away"
 
@@ -70,7 +71,8 @@ class Jwt:
         """The key its header names. What else a header may ask for is refused before anything is done about it."""
         import jwt
 
-        if len(token) > _LONGEST or not token.isascii():
+        if len(token) > _LONGEST or not _COMPACT.fullmatch(token):
+            hmac.digest(_DECOY, token[:_LONGEST].encode("utf-8", "surrogatepass"), "sha256")
             raise _NotOursError
         try:
             header = jwt.get_unverified_header(token)

@@ -5,10 +5,10 @@ that was moved to another row, or given another key's name, does not open.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES: Final = 32
+_KEY: Final = re.compile(r"([A-Za-z0-9_-]{43})=?")
 _VERSION: Final = b"\x01"
 _KEY_ID_BYTES: Final = 8
 _NONCE_BYTES: Final = 12  # 96 bits
@@ -77,14 +78,10 @@ def read_key(text: str) -> bytes:
     Raises:
         StartRefusedError: it is something else.
     """
-    plain = text.strip().rstrip("=")
-    try:
-        key = base64.b64decode(plain + "=" * (-len(plain) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
+    found = _KEY.fullmatch(text.strip())
+    if found is None:
         raise StartRefusedError("auth.at_rest_key must be 32 bytes as URL-safe base64")
-    return key
+    return base64.urlsafe_b64decode(found[1] + "=")
 
 
 def derived_key(jwt_secret: str) -> bytes:
