@@ -22,7 +22,7 @@ from qhronos_core.domain.event import Action, ActionType
 from qhronos_core.domain.judgement import Judgement
 from qhronos_core.domain.schedule import tzdata_version
 from qhronos_core.ports import Clock, Courier, Journal, Limits, Signals, Store, Vault
-from qhronos_core.scheduler.dispatcher import Dispatcher, DispatchSettings
+from qhronos_core.scheduler.dispatcher import Dispatcher, DispatchSettings, Hosts
 from qhronos_core.scheduler.loop import Loop
 from qhronos_core.scheduler.retention import Kept, Retention
 from qhronos_core.usecases.events import EventCases, EventRules
@@ -136,7 +136,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
         signals = await _signals(settings, stack)
         limits = _limits(settings, stack)
         vault = keys.vault()
-        couriers, check_destination = await _couriers(settings, stack)
+        couriers, check_destination, hosts = await _couriers(settings, stack)
         keeper = keeper_of(vault)
         events = EventCases(
             store,
@@ -155,7 +155,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
             judge=Judgement(settings.scheduler.late_grace),
             couriers=couriers,
             open_secrets=keeper.open,
-            hosts=_hosts(settings),
+            hosts=hosts,
             clock=clock,
             signals=signals,
             settings=DispatchSettings(
@@ -326,23 +326,22 @@ def _limits(settings: Settings, stack: AsyncExitStack) -> Limits:
     return limits
 
 
-def _hosts(settings: Settings) -> Any:
-    from qhronos_core.adapters.http.hosts import Hosts
-
-    return Hosts(per_host=settings.delivery.per_host)
-
-
 async def _couriers(
     settings: Settings, stack: AsyncExitStack
-) -> tuple[dict[ActionType, Courier], Callable[[Action], Awaitable[None]]]:
-    """The ways out of the process, and the courtesy check of a destination at creation."""
+) -> tuple[dict[ActionType, Courier], Callable[[Action], Awaitable[None]], Hosts]:
+    """The ways out of the process, the courtesy check of a destination at creation, and how hard one may be knocked at."""
+    from qhronos_core.adapters.http import hosts
     from qhronos_core.adapters.http.apicall import ApicallCourier
     from qhronos_core.adapters.http.egress import Egress
     from qhronos_core.adapters.http.webhook import WebhookCourier
 
     proxy = settings.egress.proxy_url
     egress = await stack.enter_async_context(
-        Egress(_egress_policy(settings), proxy_url=proxy.get_secret_value() if proxy else None)
+        Egress(
+            _egress_policy(settings),
+            proxy_url=proxy.get_secret_value() if proxy else None,
+            per_address=settings.delivery.per_host,
+        )
     )
     couriers: dict[ActionType, Courier] = {
         ActionType.WEBHOOK: WebhookCourier(egress, timeout=settings.delivery.timeout),
@@ -353,7 +352,7 @@ async def _couriers(
         if action.type in (ActionType.WEBHOOK, ActionType.APICALL):
             await egress.check(str(action.params["url"]), field="action.params.url")
 
-    return couriers, check
+    return couriers, check, hosts.Hosts(settings.delivery.per_host, address_of=egress.address_of)
 
 
 def _egress_policy(settings: Settings) -> "EgressPolicy":

@@ -87,22 +87,14 @@ def serve(
 @app.command()
 def stdio(
     config: ConfigOption = None,
-    url: Annotated[
-        str | None, typer.Option(help="Bridge to a remote server's /mcp instead; its token from QHRONOS_TOKEN.")
-    ] = None,
     text: Annotated[str, typer.Option(help="`json`, or `line` for a host that shows the model both.")] = "json",
-    claude_channel: Annotated[
-        bool, typer.Option("--claude-channel", help="Experimental: wake Claude Code by its channel.")
-    ] = False,
 ) -> None:
     """Speak MCP on stdin and stdout, launched by an agent host; runs the scheduler beside it."""
     settings = _settings(config)
     _logging(settings)
     from qhronos_mcp.mcp_server.stdio import serve_stdio
 
-    raise SystemExit(
-        asyncio.run(serve_stdio(settings, url=url, text_line=text == "line", claude_channel=claude_channel))
-    )
+    raise SystemExit(asyncio.run(serve_stdio(settings, text_line=text == "line")))
 
 
 @app.command()

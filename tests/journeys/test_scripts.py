@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -21,64 +22,88 @@ import redis
 import yaml
 
 from scripts import servers
-from scripts.binaries import ServerMissing, postgres_binaries, redis_program
-from tests.servers import free_port
+from scripts.binaries import ServerMissing
+from tests.servers import free_port, usable_postgres, usable_redis
 
 ROOT = Path(__file__).parents[2]
 AS_ROOT = os.geteuid() == 0
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", "data", "config.yaml", "*.egg-info", "__pycache__", ".*_cache")
 
 
-def need(find: object) -> None:
-    """Skip where this machine has no such server: in CI that fails the run."""
-    try:
-        find()  # type: ignore[operator]
-    except ServerMissing as missing:
-        pytest.skip(str(missing))
+REDIS_CLI = """#!{python}
+import os, sys
+import redis
+_, _, host, _, port, _, number, *command = sys.argv
+with redis.Redis(host, int(port), int(number), password=os.environ.get("REDISCLI_AUTH"), decode_responses=True) as client:
+    print(client.execute_command(*command))
+"""
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[dict[str, str]]:
+    """A PATH on which this machine's servers are found, or those carried for tests; and a `redis-cli` that tells all."""
+    with tempfile.TemporaryDirectory(prefix="qhronos-programs-") as made:
+        directory = Path(made)
+        directory.chmod(0o755)
+        try:
+            postgres = usable_postgres(directory)
+            (directory / "redis-server").symlink_to(usable_redis())
+        except ServerMissing as missing:
+            pytest.skip(str(missing))
+        (directory / "redis-cli").write_text(REDIS_CLI.format(python=sys.executable))
+        (directory / "redis-cli").chmod(0o755)
+        yield {"PATH": f"{directory}:{postgres}:{os.environ['PATH']}"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """What `db.sh` and `redis.sh` need of the project, and what they find on the PATH."""
+
+    root: Path
+    environ: Mapping[str, str]
+
+    def said(self, program: str, *verb: str, **environ: str) -> tuple[int, str]:
+        """What `<program>.sh <verb>` answers once `.venv` is there: its exit code, and what it printed."""
+        ours = ("QHRONOS_", "DATABASE_", "REDIS")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "scripts.servers", program, *verb],
+            cwd="/",
+            env={**kept, "PYTHONPATH": str(self.root), **self.environ, **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
 
 
 @contextmanager
-def copied(mode: int) -> Iterator[Path]:
-    """What `db.sh` and `redis.sh` need of the project, in a directory of `mode`."""
+def copied(mode: int, environ: Mapping[str, str]) -> Iterator[Place]:
+    """A copy in a directory of `mode`; what was started there is removed."""
     with tempfile.TemporaryDirectory(prefix="qhronos-scripts-") as made:
         root = Path(made) / "a clone"
         shutil.copytree(ROOT / "scripts", root / "scripts", ignore=NOT_COPIED)
         shutil.copytree(ROOT / "qhronos_core", root / "qhronos_core", ignore=NOT_COPIED)
         Path(made).chmod(mode)
-        yield root
+        place = Place(root, environ)
+        yield place
         for program, name in (("db", "postgres"), ("redis", "redis")):
             if os.path.lexists(root / "data" / name):
-                said(root, program, "remove")
+                place.said(program, "remove")
         assert list((root / "data").glob("*")) == []
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    with copied(0o755) as root:
-        yield root
+def place(programs: Mapping[str, str]) -> Iterator[Place]:
+    with copied(0o755, programs) as place:
+        yield place
 
 
 @pytest.fixture(params=["open", "closed"] if AS_ROOT else ["open"])
-def open_or_closed(request: pytest.FixtureRequest) -> Iterator[Path]:
+def open_or_closed(request: pytest.FixtureRequest, programs: Mapping[str, str]) -> Iterator[Place]:
     """A place PostgreSQL's user can enter, and one it cannot."""
-    with copied(0o755 if request.param == "open" else 0o700) as root:
-        yield root
-
-
-def said(root: Path, program: str, *verb: str, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """What `<program>.sh <verb>` answers once `.venv` is there: its exit code, and what it printed."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("QHRONOS_", "DATABASE_", "REDIS"))
-    }
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "scripts.servers", program, *verb],
-        cwd="/",
-        env={**kept, "PYTHONPATH": str(root), **(environ or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
+    with copied(0o755 if request.param == "open" else 0o700, programs) as place:
+        yield place
 
 
 # --- PostgreSQL ----------------------------------------------------------------------------------------
@@ -92,14 +117,13 @@ def connect(
     )
 
 
-def test_every_verb_of_db_may_be_said_twice_and_data_outlives_all_but_remove(open_or_closed: Path) -> None:
+def test_every_verb_of_db_may_be_said_twice_and_data_outlives_all_but_remove(open_or_closed: Place) -> None:
     place = open_or_closed
-    need(postgres_binaries)
     port = free_port()
     environ = {"QHRONOS_DATABASE__PORT": str(port)}
 
     def db(verb: str) -> str:
-        code, text = said(place, "db", verb, environ=environ)
+        code, text = place.said("db", verb, **environ)
         assert (code, len(text.splitlines())) == (0, 1), text
         return text.strip()
 
@@ -119,73 +143,71 @@ def test_every_verb_of_db_may_be_said_twice_and_data_outlives_all_but_remove(ope
     assert db("restart") == f"PostgreSQL is running, {running}"
     with connect(port) as connection:
         assert connection.execute("SELECT id FROM kept").fetchall() == [(7,)]
-    home = (place / "data" / "postgres").resolve()
+    home = (place.root / "data" / "postgres").resolve()
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     assert db("remove") == "PostgreSQL and its data are removed"
     assert not home.exists()
-    assert not os.path.lexists(place / "data" / "postgres")
+    assert not os.path.lexists(place.root / "data" / "postgres")
     assert db("start") == f"PostgreSQL is running, {running}"
     with connect(port) as connection:
         assert connection.execute("SELECT to_regclass('kept')").fetchall() == [(None,)]
 
 
-def test_db_takes_user_password_and_name_from_config_yaml_and_the_port_of_the_environment_first(place: Path) -> None:
-    need(postgres_binaries)
+def test_db_takes_user_password_and_name_from_config_yaml_and_the_port_of_the_environment_first(place: Place) -> None:
     port = free_port()
     password = "p '\"\\%$ü"
-    file = place / "config.yaml"
+    file = place.root / "config.yaml"
     file.write_text(yaml.safe_dump({"database": {"port": 1, "password": password, "dbname": "Other name"}}))
     environ = {"QHRONOS_DATABASE__PORT": str(port), "QHRONOS_CONFIG": str(file)}
-    code, text = said(place, "db", "start", environ=environ)
+    code, text = place.said("db", "start", **environ)
     assert code == 0, text
     assert password not in text
     with connect(port, password, "Other name") as connection:
         assert connection.execute("SELECT lower('ÄÖ')").fetchone() == ("äö",)
     with pytest.raises(psycopg.OperationalError):
         connect(port, "postgres", "Other name")
-    code, text = said(place, "db", "start", environ={**environ, "QHRONOS_DATABASE__PASSWORD": "another"})
+    code, text = place.said("db", "start", **{**environ, "QHRONOS_DATABASE__PASSWORD": "another"})
     assert (code, len(text.splitlines())) == (1, 1)
     assert "put those back" in text
 
 
-def test_a_taken_port_is_one_line_and_exit_code_1_and_makes_nothing(place: Path) -> None:
+def test_a_taken_port_is_one_line_and_exit_code_1_and_makes_nothing(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         environ = {"QHRONOS_DATABASE__PORT": port, "QHRONOS_REDIS__PORT": port}
         for program, key in (("db", "QHRONOS_DATABASE__PORT"), ("redis", "QHRONOS_REDIS__PORT")):
-            code, text = said(place, program, "start", environ=environ)
+            code, text = place.said(program, "start", **environ)
             assert (code, len(text.splitlines())) == (1, 1)
             assert f"port {port} is taken by another program" in text
             assert key in text
-    assert not (place / "data").exists()
+    assert not (place.root / "data").exists()
 
 
-def test_what_is_not_ours_is_neither_used_nor_removed(place: Path) -> None:
+def test_what_is_not_ours_is_neither_used_nor_removed(place: Place) -> None:
     for name in ("postgres", "redis"):
-        (place / "data" / name).mkdir(parents=True)
-        (place / "data" / name / "theirs").write_text("precious")
+        (place.root / "data" / name).mkdir(parents=True)
+        (place.root / "data" / name / "theirs").write_text("precious")
     environ = {"QHRONOS_DATABASE__PORT": str(free_port()), "QHRONOS_REDIS__PORT": str(free_port())}
     for program in ("db", "redis"):
         for verb in ("start", "remove"):
-            code, text = said(place, program, verb, environ=environ)
+            code, text = place.said(program, verb, **environ)
             assert (code, len(text.splitlines())) == (1, 1)
             assert "not ours" in text
     for name in ("postgres", "redis"):
-        assert (place / "data" / name / "theirs").read_text() == "precious"
-        shutil.rmtree(place / "data" / name)
+        assert (place.root / "data" / name / "theirs").read_text() == "precious"
+        shutil.rmtree(place.root / "data" / name)
 
 
 # --- Redis -----------------------------------------------------------------------------------------------
 
 
-def test_every_verb_of_redis_may_be_said_twice_and_data_outlives_all_but_remove(place: Path) -> None:
-    need(redis_program)
+def test_every_verb_of_redis_may_be_said_twice_and_data_outlives_all_but_remove(place: Place) -> None:
     port = free_port()
     password = 'a"b\\c d'
     environ = {"QHRONOS_REDIS__PORT": str(port), "QHRONOS_REDIS__PASSWORD": password}
 
     def cache(*verb: str) -> str:
-        code, text = said(place, "redis", *verb, environ=environ)
+        code, text = place.said("redis", *verb, **environ)
         assert code == 0, text
         return text.strip()
 
@@ -205,24 +227,23 @@ def test_every_verb_of_redis_may_be_said_twice_and_data_outlives_all_but_remove(
     assert cache("stop") == "Redis is stopped"
     assert cache("stop") == "Redis is not running"
     assert cache("status") == "Redis is not running; its data is kept"
-    code, text = said(place, "redis", "cli", "ping", environ=environ)
+    code, text = place.said("redis", "cli", "ping", **environ)
     assert (code, text) == (1, "redis.sh: Redis is not running: say start first\n")
     assert cache("start") == f"Redis is running, {running}"
     assert cache("remove") == "Redis and its data are removed"
-    assert not (place / "data" / "redis").exists()
+    assert not (place.root / "data" / "redis").exists()
     assert cache("start") == f"Redis is running, {running}"
     assert cache("cli", "exists", "kept") == "0"
 
 
-def test_another_port_is_taken_at_a_restart(place: Path) -> None:
-    need(redis_program)
+def test_another_port_is_taken_at_a_restart(place: Place) -> None:
     first, second = str(free_port()), str(free_port())
-    assert said(place, "redis", "start", environ={"QHRONOS_REDIS__PORT": first})[0] == 0
+    assert place.said("redis", "start", QHRONOS_REDIS__PORT=first)[0] == 0
     moved = {"QHRONOS_REDIS__PORT": second}
-    code, text = said(place, "redis", "start", environ=moved)
+    code, text = place.said("redis", "start", **moved)
     assert (code, text) == (1, f"redis.sh: Redis runs on port {first}, and {second} is asked for: say restart\n")
-    assert said(place, "redis", "restart", environ=moved)[0] == 0
-    assert f":{second}," in said(place, "redis", "status", environ=moved)[1]
+    assert place.said("redis", "restart", **moved)[0] == 0
+    assert f":{second}," in place.said("redis", "status", **moved)[1]
 
 
 # --- which ports, and which way -----------------------------------------------------------------------------
@@ -259,15 +280,15 @@ def test_ports_come_from_the_environment_else_config_yaml_else_5433_and_6379(
     assert ports() == (7003, 7004)
 
 
-def test_a_wrong_configuration_is_one_line(place: Path) -> None:
-    code, text = said(place, "db", "start", environ={"QHRONOS_DATABASE__PROT": "1"})
+def test_a_wrong_configuration_is_one_line(place: Place) -> None:
+    code, text = place.said("db", "start", QHRONOS_DATABASE__PROT="1")
     nearest = "there is no such key; the nearest is QHRONOS_DATABASE__PORT"
     assert (code, text) == (1, f"db.sh: QHRONOS_DATABASE__PROT: {nearest}\n")
 
 
 @pytest.mark.parametrize("verb", [(), ("begin",), ("start", "now")])
-def test_another_verb_is_told_the_ones_there_are(verb: Sequence[str], place: Path) -> None:
-    code, text = said(place, "db", *verb)
+def test_another_verb_is_told_the_ones_there_are(verb: Sequence[str], place: Place) -> None:
+    code, text = place.said("db", *verb)
     assert (code, text) == (1, "usage: db.sh start|stop|restart|remove|status\n")
 
 

@@ -1,7 +1,6 @@
 """Webhooks: one signed POST per attempt, by Standard Webhooks 1.0 (rest.md §6)."""
 
 from datetime import timedelta
-from functools import lru_cache
 
 from qhronos_core.adapters.http.answers import USER_AGENT, json_bytes, sent, timeout_of
 from qhronos_core.adapters.http.egress import Egress
@@ -21,7 +20,6 @@ class WebhookCourier:
     def __init__(self, egress: Egress, *, timeout: timedelta = timedelta(seconds=15)) -> None:
         self._egress = egress
         self._timeout = timeout
-        self._key_of = lru_cache(maxsize=1_024)(key_of)
 
     def host_of(self, event: Event) -> str | None:
         return self._egress.host_of(event.action.params["url"])
@@ -57,4 +55,4 @@ class WebhookCourier:
         if secrets.hmac_secret is None:
             return []
         retired = [secret for secret, until in reversed(secrets.retired) if until > delivery.now]
-        return [self._key_of(secret) for secret in (secrets.hmac_secret, *retired)]
+        return [key_of(secret) for secret in (secrets.hmac_secret, *retired)]

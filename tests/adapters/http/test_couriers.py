@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,7 +34,7 @@ SECRET = new_secret()
 
 @pytest.fixture
 async def egress() -> AsyncIterator[Egress]:
-    async with Egress(EgressPolicy(allow_loopback=True)) as door:
+    async with Egress(EgressPolicy(allow_loopback=True), tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) as door:
         yield door
 
 

@@ -9,9 +9,12 @@ import sys
 import time
 import warnings
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
@@ -20,6 +23,7 @@ from qhronos_core.adapters.http.http1 import BODY_MOST
 from qhronos_core.adapters.http.resolver import Resolve, SystemResolver
 from qhronos_core.domain.destination import EgressPolicy
 from qhronos_core.domain.errors import DestinationNotAllowedError
+from tests.domain.test_destination import SPELLINGS_OF_LOOPBACK
 
 from .receivers import (
     OK,
@@ -42,8 +46,13 @@ LOOPBACK = ip_network("127.0.0.0/8")
 
 @pytest.fixture
 async def egress() -> AsyncIterator[Egress]:
-    async with Egress(LOCAL) as door:
-        yield door
+    async with door(LOCAL) as egress:
+        yield egress
+
+
+def door(policy: EgressPolicy, *, tls: ssl.SSLContext | None = None, **options: Any) -> Egress:
+    """An Egress that trusts nobody, unless told whom: the system's authorities take a while to load."""
+    return Egress(policy, tls=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), **options)
 
 
 def names(**addresses: str) -> Resolve:
@@ -207,7 +216,7 @@ async def test_proxies_and_netrc_of_the_environment_have_no_effect(
             monkeypatch.setenv(name.lower(), canary.url())
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        async with Egress(LOCAL) as egress:
+        async with door(LOCAL) as egress:
             await get(egress, receiver.url())
     assert canary.connections == 0
     assert "authorization" not in receiver.requests[0].headers
@@ -241,7 +250,7 @@ async def test_a_name_that_turns_to_loopback_after_it_was_checked_reaches_nothin
             return (next(answers),)
 
         policy = EgressPolicy(allow_http=True, ports=frozenset({canary.port}))
-        async with Egress(policy, resolve=rebinding) as egress:
+        async with door(policy, resolve=rebinding) as egress:
             url = canary.url(host="rebind.test")
             await egress.check(url)
             assert await failing(egress, url) is FailureKind.DESTINATION_NOT_ALLOWED
@@ -259,7 +268,7 @@ async def test_a_name_that_turns_to_loopback_after_it_was_checked_reaches_nothin
 async def test_one_refused_address_among_a_names_refuses_them_all(addresses: str) -> None:
     async with receiving(silence) as canary:
         policy = EgressPolicy(allow_http=True, ports=frozenset({canary.port}))
-        async with Egress(policy, resolve=names(evil_test=addresses)) as egress:
+        async with door(policy, resolve=names(evil_test=addresses)) as egress:
             url = canary.url(host="evil.test")
             assert await failing(egress, url) is FailureKind.DESTINATION_NOT_ALLOWED
             with pytest.raises(DestinationNotAllowedError):
@@ -267,9 +276,36 @@ async def test_one_refused_address_among_a_names_refuses_them_all(addresses: str
     assert (canary.connections, canary.received) == (0, 0)
 
 
+async def test_no_spelling_of_this_machine_brings_a_byte_to_a_canary() -> None:
+    async with receiving(silence) as canary:
+        policy = EgressPolicy(allow_http=True, ports=frozenset({canary.port}))
+        async with door(policy) as egress:
+            for host in SPELLINGS_OF_LOOPBACK:
+                assert await failing(egress, canary.url(host=host)) is FailureKind.DESTINATION_NOT_ALLOWED, host
+    assert (canary.connections, canary.received) == (0, 0)
+
+
+async def test_of_thousands_of_answers_of_a_rebinding_resolver_none_brings_a_byte_to_a_canary() -> None:
+    dice = Random(7)
+    private = ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.0.0.1", "169.254.169.254", "fe80::1", "64:ff9b::7f00:1"]
+
+    async def rebinding(name: str) -> tuple[str, ...]:
+        answer = ["93.184.215.14", "2606:2800:220::1", dice.choice(private)]
+        dice.shuffle(answer)
+        return tuple(answer[answer.index(next(a for a in answer if a in private)) :] if dice.random() < 0.3 else answer)
+
+    async with receiving(silence) as canary:
+        policy = EgressPolicy(allow_http=True, ports=frozenset({canary.port}))
+        async with door(policy, resolve=rebinding) as egress:
+            url = canary.url(host="rebind.test")
+            kinds = {await failing(egress, url) for _ in range(5_000)}
+    assert kinds == {FailureKind.DESTINATION_NOT_ALLOWED}
+    assert (canary.connections, canary.received) == (0, 0)
+
+
 async def test_one_private_address_among_a_thousand_refuses_them_all() -> None:
     many = [f"93.184.{high}.{low}" for high in range(4) for low in range(250)] + ["10.0.0.1"]
-    async with Egress(EgressPolicy(), resolve=names(many_test=" ".join(many))) as egress:
+    async with door(EgressPolicy(), resolve=names(many_test=" ".join(many))) as egress:
         assert await failing(egress, "https://many.test/") is FailureKind.DESTINATION_NOT_ALLOWED
 
 
@@ -277,7 +313,7 @@ async def test_refused_closed_and_silent_private_ports_look_alike() -> None:
     async with receiving(silence) as silent, receiving(answering(OK)) as open_port:
         closed = 1
         policy = EgressPolicy(allow_http=True, ports=frozenset({silent.port, open_port.port, closed}))
-        async with Egress(policy) as egress:
+        async with door(policy) as egress:
             for port in (silent.port, open_port.port, closed):
                 began = time.perf_counter()
                 assert await failing(egress, f"http://127.0.0.1:{port}/") is FailureKind.DESTINATION_NOT_ALLOWED
@@ -300,7 +336,7 @@ async def test_a_refused_url_never_leaves(egress: Egress) -> None:
 async def test_the_host_name_is_kept_while_its_judged_address_is_dialled() -> None:
     async with receiving(answering(OK)) as receiver:
         policy = EgressPolicy(allow_http=True, ports=frozenset({receiver.port}), allow_networks=(LOOPBACK,))
-        async with Egress(policy, resolve=names(hooks_example="127.0.0.1")) as egress:
+        async with door(policy, resolve=names(hooks_example="127.0.0.1")) as egress:
             await get(egress, receiver.url(host="hooks.example"))
     assert receiver.requests[0].headers["host"] == f"hooks.example:{receiver.port}"
 
@@ -316,7 +352,7 @@ async def test_a_name_is_resolved_once_for_each_dial_and_not_for_a_pooled_connec
         answering(OK, OK, b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", OK)
     ) as receiver:
         policy = EgressPolicy(allow_http=True, ports=frozenset({receiver.port}), allow_networks=(LOOPBACK,))
-        async with Egress(policy, resolve=resolve) as egress:
+        async with door(policy, resolve=resolve) as egress:
             for _ in range(4):
                 await get(egress, receiver.url(host="hooks.example"))
     assert (receiver.connections, asked) == (2, ["hooks.example"] * 2)
@@ -324,7 +360,7 @@ async def test_a_name_is_resolved_once_for_each_dial_and_not_for_a_pooled_connec
 
 async def test_a_name_admitted_as_loopback_must_lead_there_and_only_there() -> None:
     resolve = names(localhost="127.0.0.1", a_localhost="93.184.215.14")
-    async with receiving(answering(OK)) as receiver, Egress(LOCAL, resolve=resolve) as egress:
+    async with receiving(answering(OK)) as receiver, door(LOCAL, resolve=resolve) as egress:
         assert (await get(egress, receiver.url(host="localhost"))).status == 200
         assert await failing(egress, receiver.url(host="a.localhost")) is FailureKind.DESTINATION_NOT_ALLOWED
 
@@ -337,7 +373,7 @@ async def test_this_server_itself_is_never_a_destination() -> None:
                 allow_networks=(ip_network("0.0.0.0/0"),),
                 own_addresses=frozenset({(ip_address(own), receiver.port)}),
             )
-            async with Egress(policy, resolve=names(localhost="127.0.0.1")) as egress:
+            async with door(policy, resolve=names(localhost="127.0.0.1")) as egress:
                 for host in ("127.0.0.1", "localhost"):
                     assert await failing(egress, receiver.url(host=host)) is FailureKind.DESTINATION_NOT_ALLOWED
     assert receiver.connections == 0
@@ -349,15 +385,15 @@ async def test_an_address_of_this_machine_is_known_by_itself_where_the_server_li
         pytest.skip("this machine has no address but loopback")
     async with receiving(answering(OK), host="0.0.0.0") as receiver:
         lax = EgressPolicy(allow_http=True, ports=frozenset({receiver.port}), allow_networks=(ip_network("0.0.0.0/0"),))
-        async with Egress(lax) as egress:
+        async with door(lax) as egress:
             assert (await get(egress, receiver.url(host=here))).status == 200
         own = frozenset({(ip_address("0.0.0.0"), receiver.port)})
-        async with Egress(replace(lax, own_addresses=own)) as egress:
+        async with door(replace(lax, own_addresses=own)) as egress:
             assert await failing(egress, receiver.url(host=here)) is FailureKind.DESTINATION_NOT_ALLOWED
 
 
 async def test_a_check_passes_a_name_that_does_not_resolve_and_the_send_decides() -> None:
-    async with Egress(EgressPolicy(), resolve=names()) as egress:
+    async with door(EgressPolicy(), resolve=names()) as egress:
         assert (await egress.check("https://Later.example/x")).text == "https://later.example/x"
         assert await failing(egress, "https://later.example/x") is FailureKind.CONNECTION_FAILED
         with pytest.raises(DestinationNotAllowedError):
@@ -372,7 +408,7 @@ async def test_a_resolver_that_hangs_ends_by_the_deadline() -> None:
         await asyncio.sleep(30)
         return ()
 
-    async with Egress(EgressPolicy(), resolve=hanging) as egress:
+    async with door(EgressPolicy(), resolve=hanging) as egress:
         began = time.perf_counter()
         assert await failing(egress, "https://slow.example/", deadline=0.1) is FailureKind.TIMEOUT
         assert time.perf_counter() - began < 0.5
@@ -380,7 +416,7 @@ async def test_a_resolver_that_hangs_ends_by_the_deadline() -> None:
 
 async def test_a_resolver_that_answers_rubbish_is_a_failure_and_no_crash() -> None:
     for rubbish in ("", "rubbish", "1.2.3.4.5", "::g"):
-        async with Egress(EgressPolicy(), resolve=names(odd_example=rubbish)) as egress:
+        async with door(EgressPolicy(), resolve=names(odd_example=rubbish)) as egress:
             assert await failing(egress, "https://odd.example/") in (
                 FailureKind.CONNECTION_FAILED,
                 FailureKind.BAD_ANSWER,
@@ -607,7 +643,7 @@ async def test_a_good_certificate_for_the_name_is_accepted_and_the_name_is_told(
     tls.sni_callback = lambda _, name, __: told.append(name)
     async with receiving(answering(OK), tls=tls) as receiver:
         policy = EgressPolicy(ports=frozenset({receiver.port}), allow_networks=(LOOPBACK,))
-        async with Egress(policy, resolve=names(hooks_example="127.0.0.1"), tls=authority.trusted()) as egress:
+        async with door(policy, resolve=names(hooks_example="127.0.0.1"), tls=authority.trusted()) as egress:
             for _ in range(3):
                 assert (await get(egress, receiver.url(scheme="https", host="hooks.example"))).status == 200
     assert (told, receiver.connections) == (["hooks.example"], 1)
@@ -635,7 +671,7 @@ async def test_a_bad_certificate_or_version_is_refused_and_never_downgraded(
     trusted = Authority.new().trusted() if fault == "unknown authority" else authority.trusted()
     async with receiving(answering(OK), tls=tls) as receiver:
         policy = EgressPolicy(ports=frozenset({receiver.port}), allow_networks=(LOOPBACK,))
-        async with Egress(policy, resolve=names(hooks_example="127.0.0.1"), tls=trusted) as egress:
+        async with door(policy, resolve=names(hooks_example="127.0.0.1"), tls=trusted) as egress:
             kind = await failing(egress, receiver.url(scheme="https", host="hooks.example"), deadline=0.5)
     # A server that speaks no version of ours may close without a word, as plain HTTP waits for one.
     assert kind is FailureKind.TLS_FAILED or fault in ("no tls at all", "old version")
@@ -650,7 +686,7 @@ async def test_a_handshake_that_stalls_or_is_cut_ends_by_the_deadline(
 ) -> None:
     async with receiving(script) as receiver:
         policy = EgressPolicy(ports=frozenset({receiver.port}), allow_networks=(LOOPBACK,))
-        async with Egress(policy, resolve=names(hooks_example="127.0.0.1"), tls=authority.trusted()) as egress:
+        async with door(policy, resolve=names(hooks_example="127.0.0.1"), tls=authority.trusted()) as egress:
             began = time.perf_counter()
             assert (
                 await failing(egress, receiver.url(scheme="https", host="hooks.example"), deadline=0.2) in kinds.split()
@@ -663,7 +699,7 @@ async def test_the_dial_has_its_own_bound_within_the_deadline(authority: Authori
     async with receiving(silence) as receiver:
         policy = EgressPolicy(ports=frozenset({receiver.port}), allow_networks=(LOOPBACK,))
         resolve = names(hooks_example="127.0.0.1")
-        async with Egress(policy, resolve=resolve, tls=authority.trusted(), connect_within=0.1) as egress:
+        async with door(policy, resolve=resolve, tls=authority.trusted(), connect_within=0.1) as egress:
             began = time.perf_counter()
             assert (
                 await failing(egress, receiver.url(scheme="https", host="hooks.example"), deadline=5)
@@ -690,7 +726,7 @@ def own_address() -> str | None:
 async def test_a_configured_proxy_is_given_everything_and_judges_the_addresses() -> None:
     async with receiving(answering(OK)) as proxy:
         policy = EgressPolicy(allow_http=True)
-        async with Egress(policy, proxy_url=proxy.url(), resolve=names()) as egress:
+        async with door(policy, proxy_url=proxy.url(), resolve=names()) as egress:
             answer = await get(egress, "http://internal.example/x?y")
             await egress.check("http://internal.example/x?y")
             assert await failing(egress, "http://user@internal.example/") is FailureKind.DESTINATION_NOT_ALLOWED
@@ -699,7 +735,10 @@ async def test_a_configured_proxy_is_given_everything_and_judges_the_addresses()
     assert proxy.requests[0].headers["host"] == "internal.example"
 
 
-async def test_through_a_proxy_tls_is_still_with_the_receiver_itself(authority: Authority, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_through_a_proxy_tls_is_still_with_the_receiver_itself(
+    authority: Authority, tmp_path: Path, scheme: str
+) -> None:
     async with receiving(answering(OK), tls=authority.serving(str(tmp_path), "hooks.example")) as receiver:
 
         async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Receiver) -> None:
@@ -717,22 +756,42 @@ async def test_through_a_proxy_tls_is_still_with_the_receiver_itself(authority: 
             finally:
                 far_writer.transport.abort()
 
-        async with receiving(tunnel) as proxy:
-            async with Egress(
-                EgressPolicy(), proxy_url=proxy.url(), resolve=names(), tls=authority.trusted()
-            ) as egress:
+        to_proxy = authority.serving(str(tmp_path), "proxy.example") if scheme == "https" else None
+        async with receiving(tunnel, tls=to_proxy) as proxy:
+            url = f"{scheme}://user:p%40ss@proxy.example:{proxy.port}"
+            resolve, tls = names(proxy_example="127.0.0.1"), authority.trusted()
+            async with door(EgressPolicy(), proxy_url=url, resolve=resolve, tls=tls) as egress:
                 for _ in range(2):
                     assert (await get(egress, "https://hooks.example/x")).status == 200
             assert proxy.connections == 1
-            assert proxy.requests[0].head.startswith(b"CONNECT hooks.example:443 HTTP/1.1\r\n")
+            assert proxy.requests[0].line == "CONNECT hooks.example:443 HTTP/1.1"
+            assert proxy.requests[0].headers["proxy-authorization"] == "Basic dXNlcjpwQHNz"
     assert [request.line for request in receiver.requests] == ["GET /x HTTP/1.1"] * 2
+    assert "proxy-authorization" not in receiver.requests[0].headers
+
+
+async def test_a_certificate_for_another_name_is_refused_through_a_proxy_too(
+    authority: Authority, tmp_path: Path
+) -> None:
+    async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Receiver) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 Yes\r\n\r\n")
+        with suppress(ssl.SSLError, ConnectionError):
+            await writer.start_tls(authority.serving(str(tmp_path), "other.example"))
+            seen.requests.append(Request(await reader.readuntil(b"\r\n\r\n"), b""))
+
+    async with receiving(impostor) as proxy:
+        resolve, tls = names(), authority.trusted()
+        async with door(EgressPolicy(), proxy_url=proxy.url(), resolve=resolve, tls=tls) as egress:
+            assert await failing(egress, "https://hooks.example/x") is FailureKind.TLS_FAILED
+    assert proxy.requests == []
 
 
 @pytest.mark.parametrize("reply", [b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", b"rubbish\r\n\r\n", b""])
 async def test_a_proxy_that_refuses_is_a_failed_connection(authority: Authority, reply: bytes) -> None:
     tls, resolve = authority.trusted(), names()
     async with receiving(answering(reply, close=True)) as proxy:
-        async with Egress(EgressPolicy(), proxy_url=proxy.url(), resolve=resolve, tls=tls) as egress:
+        async with door(EgressPolicy(), proxy_url=proxy.url(), resolve=resolve, tls=tls) as egress:
             kind = await failing(egress, "https://hooks.example/x")
         assert proxy.connections
     assert kind in (FailureKind.CONNECTION_FAILED, FailureKind.DESTINATION_NOT_ALLOWED, FailureKind.BAD_ANSWER)
@@ -757,7 +816,7 @@ async def test_many_names_of_one_address_are_never_above_its_cap_and_all_get_thr
 
     async with receiving(slowly) as receiver:
         policy = EgressPolicy(allow_http=True, ports=frozenset({receiver.port}), allow_networks=(LOOPBACK,))
-        async with Egress(policy, resolve=resolve, per_address=3) as egress:
+        async with door(policy, resolve=resolve, per_address=3) as egress:
             hosts = [f"n{number}.example" for number in range(30)]
             answers = await asyncio.gather(*(get(egress, receiver.url(host=host)) for host in hosts * 2))
             assert egress.address_of(f"n1.example:{receiver.port}") == f"127.0.0.1 {receiver.port}"
@@ -766,7 +825,7 @@ async def test_many_names_of_one_address_are_never_above_its_cap_and_all_get_thr
 
 
 async def test_who_waits_at_the_gate_of_an_address_does_so_within_the_deadline() -> None:
-    async with receiving(silence) as receiver, Egress(LOCAL, per_address=1) as egress:
+    async with receiving(silence) as receiver, door(LOCAL, per_address=1) as egress:
         first = asyncio.create_task(failing(egress, receiver.url(), deadline=0.3))
         await receiver.reached()
         assert await failing(egress, receiver.url(), deadline=0.05) is FailureKind.TIMEOUT
@@ -780,7 +839,7 @@ async def test_the_next_address_is_tried_where_one_refuses_and_what_answered_is_
     close = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
     async with receiving(answering(close, close=True)) as receiver:
         policy = EgressPolicy(allow_http=True, ports=frozenset({receiver.port}), allow_networks=(LOOPBACK,))
-        async with Egress(policy, resolve=names(two_example="127.0.0.9 127.0.0.1")) as egress:
+        async with door(policy, resolve=names(two_example="127.0.0.9 127.0.0.1")) as egress:
             for _ in range(2):
                 assert (await get(egress, receiver.url(host="two.example"))).status == 200
             destination = await egress.check(receiver.url(host="two.example"))
@@ -789,7 +848,7 @@ async def test_the_next_address_is_tried_where_one_refuses_and_what_answered_is_
 
 async def test_after_the_door_is_closed_nothing_leaves_and_what_was_under_way_fails() -> None:
     async with receiving(silence) as receiver:
-        egress = Egress(LOCAL)
+        egress = door(LOCAL)
         task = asyncio.create_task(failing(egress, receiver.url(), deadline=5))
         await receiver.reached()
         await egress.aclose()
@@ -801,7 +860,7 @@ async def test_after_the_door_is_closed_nothing_leaves_and_what_was_under_way_fa
 
 async def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qhronos_core.adapters.http.pool.IDLE_MOST", 0.05)
-    async with receiving(answering(OK)) as receiver, Egress(LOCAL) as egress:
+    async with receiving(answering(OK)) as receiver, door(LOCAL) as egress:
         await get(egress, receiver.url())
         assert receiver.open == 1
         await receiver.all_closed()

@@ -220,4 +220,4 @@ class Traffic(RuleBasedStateMachine):
 
 
 TestTraffic = Traffic.TestCase
-TestTraffic.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestTraffic.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)

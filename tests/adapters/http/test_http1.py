@@ -143,7 +143,7 @@ pieces = st.lists(
 
 @given(pieces)
 @example([b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n\r\nx"])
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_whatever_arrives_is_a_reply_within_bounds_or_one_kind_of_failure(arriving: list[bytes]) -> None:
     got = heard(arriving)
     if isinstance(got, Reply):

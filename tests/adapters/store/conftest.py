@@ -13,11 +13,9 @@ from tests.clock import FakeClock
 @pytest.fixture(params=sorted(OPENS))
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """An empty place of this test's own."""
-    where = {
-        "postgres": lambda: request.getfixturevalue("migrated_postgres_url"),
-        "sqlite": lambda: str(tmp_path / "data"),
-    }
-    return Place(request.param, where[request.param]())
+    if request.param == "sqlite":
+        return Place("sqlite", str(tmp_path / "data"))
+    return Place(request.param, request.getfixturevalue(f"migrated_{request.param}_url"))
 
 
 @pytest.fixture

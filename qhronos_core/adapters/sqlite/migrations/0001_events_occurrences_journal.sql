@@ -56,9 +56,10 @@ CREATE INDEX events_token_idx ON events (created_jti) WHERE created_jti IS NOT N
 CREATE INDEX events_resume_idx ON events (paused_until) WHERE status = 'paused' AND paused_until IS NOT NULL;
 CREATE INDEX events_deleted_idx ON events (deleted_at) WHERE status = 'deleted';
 
-CREATE TABLE event_tags (tag TEXT NOT NULL, event_id BLOB NOT NULL, PRIMARY KEY (event_id, tag)) STRICT, WITHOUT ROWID;
+-- Columns in the order of the key: SQLite 3.40 else calls a sound table damaged (quick_check, "NULL value").
+CREATE TABLE event_tags (event_id BLOB NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (event_id, tag)) STRICT, WITHOUT ROWID;
 CREATE INDEX event_tags_tag_idx ON event_tags (tag);
-CREATE TABLE event_labels (label TEXT NOT NULL, event_id BLOB NOT NULL, PRIMARY KEY (event_id, label)) STRICT, WITHOUT ROWID;
+CREATE TABLE event_labels (event_id BLOB NOT NULL, label TEXT NOT NULL, PRIMARY KEY (event_id, label)) STRICT, WITHOUT ROWID;
 CREATE INDEX event_labels_label_idx ON event_labels (label);
 
 CREATE TABLE occurrences (

@@ -1,0 +1,206 @@
+"""One node's hands: slots, leases, the last look before a send, and the drain."""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from qhronos_core.domain.event import ActionType
+from qhronos_core.domain.lifecycle import COMPLETED, DISPATCHING, PENDING
+from qhronos_core.domain.occurrence import AttemptOutcome
+from qhronos_core.ports import Delivery, EventSecrets, Outcome
+from qhronos_core.scheduler.dispatcher import Dispatcher, DispatchSettings
+from tests.world import ACCEPT, NOON, OWNER, OpenHosts, World
+
+
+class Gate:
+    """Deliveries wait here until let through."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.most = 0
+        self._came = asyncio.Event()
+        self._open = asyncio.Event()
+
+    async def __call__(self, _: Delivery) -> Outcome:
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        self._came.set()
+        await self._open.wait()
+        self.waiting -= 1
+        return ACCEPT
+
+    def let_through(self) -> None:
+        self._open.set()
+
+    async def holds(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while self.waiting < count:
+                await self._came.wait()
+                self._came.clear()
+
+
+class FullHosts(OpenHosts):
+    def __init__(self, until: datetime) -> None:
+        self.until = until
+
+    def admit(self, host: str, now: datetime) -> datetime | None:
+        return self.until
+
+
+def dispatcher_of(world: World, *, hosts: Any = None, **settings: Any) -> Dispatcher:
+    return Dispatcher(
+        store=world.store,
+        judge=world.judge,
+        couriers={ActionType.WEBHOOK: world.courier},
+        open_secrets=lambda _: EventSecrets(),
+        hosts=hosts or OpenHosts(),
+        clock=world.clock,
+        signals=world.signals,
+        settings=DispatchSettings(node="node-1", **settings),
+    )
+
+
+async def many_due(world: World, count: int) -> None:
+    for _ in range(count):
+        await world.event(schedule="in 10m")
+    world.clock.advance(timedelta(minutes=10))
+
+
+async def test_claims_never_exceed_free_slots(world: World) -> None:
+    await many_due(world, 12)
+    gate = Gate()
+    world.courier.will(*[gate] * 12)
+    dispatcher = dispatcher_of(world, concurrency=5)
+
+    assert len((await dispatcher.claim()).claims) == 5
+    await gate.holds(5)
+    assert dispatcher.free_slots == 0
+    gate.let_through()
+    await dispatcher.slots()
+    while (await dispatcher.run_once()).judged:
+        pass
+    assert len(world.courier.deliveries) == 12
+    assert gate.most == 5
+
+
+async def test_a_claim_that_waited_longer_than_its_lease_is_not_sent(world: World) -> None:
+    await many_due(world, 1)
+    dispatcher = dispatcher_of(world, lease=timedelta(seconds=30))
+    claimed = await dispatcher.claim()
+    world.clock.advance(timedelta(seconds=30))
+    await dispatcher.drain()
+    assert len(claimed.claims) == 1
+    assert world.courier.deliveries == []
+
+
+async def test_an_old_claim_asks_the_store_before_it_is_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P6: paused after the claim, noticed before the send, and the attempt is given back."""
+    answer = await world.event(schedule="in 10m")
+    world.clock.advance(timedelta(minutes=10))
+    dispatcher = dispatcher_of(world)
+    still_wanted = world.store.still_wanted
+
+    async def asked(claims: Any) -> Any:
+        await world.events.update(answer.event.id, {"name": "another version"}, caller=OWNER)
+        return await still_wanted(claims)
+
+    monkeypatch.setattr(world.store, "still_wanted", asked)
+    await dispatcher.claim()
+    world.clock.advance(timedelta(seconds=2))  # it waited for its turn so long
+    await dispatcher.drain()
+
+    assert world.courier.deliveries == []
+    (row,) = await world.occurrences_of(answer.event)
+    assert (row.state, row.attempts_made) == (PENDING, 0)
+    await world.settle_down()
+    assert world.courier.deliveries[0].event.name == "another version"
+
+
+async def test_a_destination_that_is_full_costs_time_and_no_attempt(world: World) -> None:
+    occurrence = await world.occurrence(scheduled_at=NOON)
+    world.courier.host_of = lambda _: "receiver.example"  # type: ignore[method-assign]
+    until = NOON + timedelta(seconds=7)
+    await dispatcher_of(world, hosts=FullHosts(until)).run_once()
+
+    row = await world.read(occurrence)
+    assert (row.state, row.attempts_made, row.due_at) == (PENDING, 0, until)
+    world.clock.set(until)
+    await dispatcher_of(world).run_once()
+    assert await world.state_of(occurrence) is COMPLETED
+    assert [attempt.number for attempt in await world.attempts(occurrence)] == [1]
+
+
+async def test_a_drain_lets_what_is_under_way_finish(world: World) -> None:
+    occurrence = await world.occurrence(scheduled_at=NOON)
+    gate = Gate()
+    world.courier.will(gate)
+    dispatcher = dispatcher_of(world)
+    await dispatcher.claim()
+    await gate.holds(1)
+    draining = asyncio.create_task(dispatcher.drain())
+    await asyncio.sleep(0)
+    gate.let_through()
+    await draining
+    assert await world.state_of(occurrence) is COMPLETED
+
+
+async def test_what_outlasts_the_drain_is_cut_recorded_and_tried_again(world: World) -> None:
+    occurrence = await world.occurrence(scheduled_at=NOON)
+    gate = Gate()
+    world.courier.will(gate)
+    dispatcher = dispatcher_of(world, drain=timedelta(seconds=0.05))
+    await dispatcher.claim()
+    await gate.holds(1)
+    await dispatcher.drain()
+
+    row = await world.read(occurrence)
+    assert row.state is PENDING
+    (cut,) = await world.attempts(occurrence)
+    assert (cut.outcome, cut.error) == (AttemptOutcome.NO_ANSWER, "drained")
+
+
+async def test_a_courier_that_crashes_is_an_attempt_without_an_answer(world: World) -> None:
+    occurrence = await world.occurrence(scheduled_at=NOON)
+
+    def crash(_: Delivery) -> Outcome:
+        raise RuntimeError("a bug")
+
+    world.courier.will(crash)
+    await world.run()
+    (attempt,) = await world.attempts(occurrence)
+    assert (attempt.outcome, attempt.error) == (AttemptOutcome.NO_ANSWER, "internal")
+    assert await world.state_of(occurrence) is PENDING
+
+
+async def test_a_row_whose_judgement_crashes_is_set_aside_and_the_others_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = await world.event(schedule="in 10m", name="bad")
+    good = await world.event(schedule="in 10m", name="good")
+    world.clock.advance(timedelta(minutes=10))
+    judge = type(world.judge).judge
+
+    def judged(self: Any, due: Any) -> Any:
+        if due.event.id == bad.event.id:
+            raise RuntimeError("a bug")
+        return judge(self, due)
+
+    monkeypatch.setattr(type(world.judge), "judge", judged)
+    await world.settle_down()
+    assert [row.state for row in await world.occurrences_of(good.event)] == [COMPLETED]
+    (row,) = await world.occurrences_of(bad.event)
+    assert row.state is PENDING
+    assert row.due_at is not None
+    assert row.due_at > world.clock.now()
+
+
+async def test_two_nodes_never_hold_one_occurrence(world: World) -> None:
+    await many_due(world, 30)
+    nodes = [dispatcher_of(world, batch=7) for _ in range(4)]
+    for _ in range(10):
+        await asyncio.gather(*[node.run_once() for node in nodes])
+    sent = [delivery.occurrence.id for delivery in world.courier.deliveries]
+    assert len(sent) == len(set(sent)) == 30
+    assert DISPATCHING not in {row.state for row in [await world.read(each) for each in sent]}
