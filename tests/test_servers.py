@@ -1,5 +1,6 @@
 """The rig's own promises: a server of one's own, a database per test, data that outlives a crash of the server."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,9 +8,12 @@ import time
 from pathlib import Path
 
 import psycopg
+import pytest
 import redis
 
 from tests.servers import Postgres
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_each_test_gets_an_empty_database(postgres_url: str, postgres_server: Postgres) -> None:
@@ -73,3 +77,41 @@ def _lives(pid: int) -> bool:
     """A zombie does not: where nothing reaps orphans, an ended process keeps its id."""
     shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     return bool(shown.strip()) and not shown.startswith("Z")
+
+
+SKIPS = """
+import pytest
+def test_that_runs(): pass
+@pytest.mark.parametrize("n", [1, 2])
+def test_that_cannot(n): pytest.skip("Thing: no thingd on the PATH")
+"""
+
+
+@pytest.mark.parametrize(("ci", "workers", "code"), [("", "0", 0), ("true", "0", 1), ("true", "1", 1)])
+def test_what_could_not_run_is_named_at_the_end_and_fails_ci(ci: str, workers: str, code: int, tmp_path: Path) -> None:
+    file = tmp_path / "test_skips.py"
+    file.write_text(SKIPS)
+    quick = ("-p", "no:schemathesis", "-p", "no:cacheprovider")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "tests.conftest",
+            *quick,
+            "-n",
+            workers,
+            "--rootdir",
+            str(ROOT),
+            str(file),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "CI": ci},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "2 tests: Thing: no thingd on the PATH" in done.stdout
+    assert done.returncode == code
+    assert ("nothing may be skipped" in done.stdout) is bool(ci)
