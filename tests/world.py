@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qhronos_core.adapters.local.signals import LocalSignals
+from qhronos_core.adapters.postgres import open_postgres_store
 from qhronos_core.adapters.sqlite import open_sqlite_store
 from qhronos_core.domain.access import Access, Principal, Reach
 from qhronos_core.domain.event import Action, ActionType, Event
@@ -151,9 +152,17 @@ PLAIN_KEEPER = SecretKeeper(seal=lambda _id, secrets: b"sealed", open=lambda _: 
 
 
 @asynccontextmanager
-async def a_world(data_dir: Path, *, at: datetime = NOON - timedelta(hours=3)) -> AsyncIterator[World]:
+async def a_world(
+    data_dir: Path, *, at: datetime = NOON - timedelta(hours=3), postgres_url: str | None = None
+) -> AsyncIterator[World]:
+    """On SQLite in `data_dir`, or on PostgreSQL."""
     clock = FakeClock(at)
-    async with open_sqlite_store(data_dir, clock=clock) as store:
+    opens = (
+        open_sqlite_store(data_dir, clock=clock)
+        if postgres_url is None
+        else open_postgres_store(postgres_url, clock=clock)
+    )
+    async with opens as store:
         signals = LocalSignals()
         yield World(
             store=store,
