@@ -9,11 +9,10 @@ import json
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -27,7 +26,7 @@ from qhronos_core.config import load
 from qhronos_core.domain.access import Access, Principal
 from qhronos_core.domain.errors import QhronosError
 from qhronos_core.domain.signature import key_of, verify
-from qhronos_core.wiring import open_core
+from qhronos_core.wiring import Core, open_core
 
 AHEAD: Final = timedelta(seconds=4)
 PATIENCE: Final = 12.0  # seconds until what has not come will not come
@@ -48,6 +47,7 @@ class Arrived:
 class Receiver:
     """A server on loopback that accepts whatever is posted to it."""
 
+    now: Callable[[], datetime]
     arrived: asyncio.Queue[Arrived] = field(default_factory=asyncio.Queue)
     url: str = ""
 
@@ -58,7 +58,7 @@ class Receiver:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        at = _now()
+        at = self.now()
         headers = {
             name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head.split("\r\n")[1:])
         }
@@ -100,19 +100,21 @@ async def _demo(console: Console, directory: Path) -> int:
     async with AsyncExitStack() as stack:
         steps = stack.enter_context(progress)
         bar = steps.add_task("Starting a private server and a receiver", total=6)
-        receiver = Receiver()
+        operator = await stack.enter_async_context(open_core(load(None, environ), run_scheduler=False))
+        now = operator.clock.now
+        receiver = Receiver(now)
         await receiver.open(stack)
         agent = await stack.enter_async_context(Client(launch))
         steps.update(bar, advance=1, description="Scheduling a webhook and an inbox item")
 
-        due = _now() + AHEAD
+        due = now() + AHEAD
         webhook = await _create(agent, "A signed webhook", due, {"type": "webhook", "params": {"url": receiver.url}})
         inbox = await _create(agent, "Something for the agent", due, "inbox")
-        secret = await _secret_of(environ, UUID(webhook["event"]["id"]))
+        secret = await _secret_of(operator, UUID(webhook["event"]["id"]))
         console.print(f"  scheduled [bold]{webhook['event']['meaning']}[/bold]")
         steps.update(bar, advance=1, description="Waiting for the instant")
 
-        woken = stack.enter_context(_cancelling(asyncio.create_task(_woken(agent))))
+        woken = stack.enter_context(_cancelling(asyncio.create_task(_woken(agent, now))))
         arrived = await asyncio.wait_for(receiver.arrived.get(), PATIENCE)
         if not _genuine(arrived, secret):
             raise DemoError("the webhook's signature does not verify")
@@ -145,20 +147,19 @@ async def _create(agent: Client, name: str, due: datetime, action: Any) -> dict[
     return await _call(agent, "create_event", {"name": name, "schedule": due.isoformat(), "action": action})
 
 
-async def _secret_of(environ: Mapping[str, str], event_id: UUID) -> str:
+async def _secret_of(operator: Core, event_id: UUID) -> str:
     """As `qhronos secret` does: a second process on the same data directory asks for a new one, shown once."""
-    async with open_core(load(None, environ), run_scheduler=False) as core:
-        answer = await core.events.update(event_id, {"hmac_secret": None}, caller=_OPERATOR)
+    answer = await operator.events.update(event_id, {"hmac_secret": None}, caller=_OPERATOR)
     if answer.secret_once is None:
         raise DemoError("no signing secret was made")
     return answer.secret_once
 
 
-async def _woken(agent: Client) -> datetime:
+async def _woken(agent: Client, now: Callable[[], datetime]) -> datetime:
     """When the client is told that the inbox has changed."""
     async with agent.listen(resource_subscriptions=[INBOX]) as changes:
         async for _ in changes:
-            return _now()
+            return now()
     raise DemoError("the stream ended before anything was due")
 
 
@@ -213,7 +214,3 @@ class _cancelling:  # noqa: N801
 
     def __exit__(self, *_: object) -> None:
         self._task.cancel()
-
-
-def _now() -> datetime:
-    return datetime.fromtimestamp(time.time(), UTC)
