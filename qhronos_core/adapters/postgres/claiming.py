@@ -73,9 +73,9 @@ LOCK_DUE: Final[LiteralString] = f"""
                       FOR UPDATE SKIP LOCKED) AS earliest
                 LIMIT %(limit)s) AS due ON true
 """
-_VERSIONS: Final = "SELECT id, version, status FROM events WHERE id = ANY (%(events)s::uuid[])"
+VERSIONS: Final = "SELECT id, version, status FROM events WHERE id = ANY (%(events)s::uuid[])"
 _EVENTS: Final[LiteralString] = f"SELECT {EVENT} FROM events AS e WHERE e.id = ANY (%(events)s::uuid[])"
-_CROWD: Final[LiteralString] = f"""
+CROWD: Final[LiteralString] = f"""
     -- What else of these events is begun and unfinished, or held back. Served by occurrences_open_idx.
     SELECT o.event_id, count(*) FILTER (WHERE {BEGUN} AND o.held IS DISTINCT FROM 'overlap'),
            count(*) FILTER (WHERE o.held = 'overlap')
@@ -155,30 +155,25 @@ class Claiming:
                 return Claimed((), 0, now, more=False)
             events = await self._events_of(transaction, occurrences)
             crowds = await self._crowds(transaction, events, occurrences)
-            moves = []
+            judged: list[tuple[Move, Event]] = []
             for occurrence in sorted(occurrences, key=lambda due: (due.due_at, due.scheduled_at, due.id)):
-                event = events.get(occurrence.event_id)
-                if event is None:
+                if (event := events.get(occurrence.event_id)) is None:
                     continue
                 crowd = crowds.get(event.id)
                 unfinished, queued = (0, 0) if crowd is None else crowd.others(occurrence)
                 move = judge.judge(Due(occurrence, event, now, node, lease, self._gap, unfinished, queued))
+                judged.append((move, event))
+                events[event.id] = _left_by(move, event)
                 if crowd is not None:
                     crowd.now(move.now)
-                if move.ends_event and event.status is EventStatus.ACTIVE:
-                    events[event.id] = replace(event, status=EventStatus.INACTIVE)
-                moves.append(move)
-            await self._write(transaction, moves, events, judge, now)
-            claims = tuple(
-                Claim(move.now, events[move.now.event_id])
-                for move in moves
-                if move.now.state is DISPATCHING and move.now.node == node and move.now.fence > move.was.fence
-            )
-            return Claimed(claims, len(moves), now, more=len(occurrences) >= most)
+            await self._write(transaction, [move for move, _ in judged], events, judge, now)
+            claims = tuple(Claim(move.now, event) for move, event in judged if move.now.state is DISPATCHING)
+            return Claimed(claims, len(judged), now, more=len(occurrences) >= most)
 
         return await self._dispatch.transaction(claim)
 
     async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
+        moves = list({move.was.id: move for move in reversed(moves)}.values())  # of two for one row the first holds
         if not moves:
             return frozenset()
         if any(move.frees_queue for move in moves):
@@ -217,7 +212,7 @@ class Claiming:
             parameters = {**where.parameters, **self._time.parameter(), "limit": query.limit}
             rows = await transaction.rows(lock_free, parameters)
             if not rows:
-                return ()
+                return []
             now: datetime = rows[0][0]
             free = [occurrence_of(row[1:]) for row in rows]
             events = await self._events_of(transaction, free)
@@ -269,7 +264,7 @@ class Claiming:
         found: dict[EventId, Event] = {}
         unknown: list[EventId] = []
         wanted = {"events": uuids({occurrence.event_id for occurrence in occurrences})}
-        for event_id, version, status in await transaction.rows(_VERSIONS, wanted):
+        for event_id, version, status in await transaction.rows(VERSIONS, wanted):
             if (event := self._events.at(event_id, version, status)) is None:
                 unknown.append(event_id)
             else:
@@ -289,7 +284,7 @@ class Claiming:
             return {}
         await transaction.send(LOCK_EVENTS, {"events": uuids(minding)})
         batch = uuids(occurrence.id for occurrence in occurrences)
-        rows = await transaction.rows(_CROWD, {"events": uuids(minding), "ids": batch})
+        rows = await transaction.rows(CROWD, {"events": uuids(minding), "ids": batch})
         counted = {event_id: (begun, held) for event_id, begun, held in rows}
         return {
             event_id: _Crowd(
@@ -326,6 +321,17 @@ class Claiming:
             return written
 
         return await self._dispatch.transaction(write)
+
+
+def _left_by(move: Move, event: Event) -> Event:
+    """The event as the move leaves it, for rows of it that are judged after: what `WRITE_MOVES` does."""
+    if event.status is not EventStatus.ACTIVE:
+        return event
+    if move.pauses_event is not None:
+        at = move.now.updated_at
+        paused = {"paused_at": at, "paused_until": None, "paused_reason": move.pauses_event}
+        return event.changed(at, status=EventStatus.PAUSED, **paused)
+    return replace(event, status=EventStatus.INACTIVE) if move.ends_event else event
 
 
 async def _written_before(connection: AsyncConnection[Any], moves: Sequence[Move]) -> frozenset[OccurrenceId]:

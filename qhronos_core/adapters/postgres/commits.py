@@ -28,7 +28,7 @@ from qhronos_core.domain.errors import RepeatedRequestError, StaleError
 from qhronos_core.domain.event import Event
 from qhronos_core.ports import Changes, EventSave, RememberedAnswer
 
-_LOCK_OPEN: Final = """
+LOCK_OPEN: Final = """
     SELECT id FROM occurrences WHERE event_id = ANY (%(events)s::uuid[]) AND unfinished ORDER BY id FOR UPDATE
 """
 _NOW: Final[LiteralString] = f"SELECT {NOW}"
@@ -164,7 +164,7 @@ async def _lock_open(transaction: Transaction, events: Sequence[Event]) -> None:
     """Lock every unfinished row of these events, also those that a claim we had to wait for has added (P6)."""
     locked: set[Any] = set()
     wanted = {"events": uuids(event.id for event in events)}
-    while not locked >= (found := {row[0] for row in await transaction.rows(_LOCK_OPEN, wanted)}):
+    while not locked >= (found := {row[0] for row in await transaction.rows(LOCK_OPEN, wanted)}):
         locked |= found
 
 

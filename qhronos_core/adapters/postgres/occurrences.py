@@ -19,7 +19,7 @@ from qhronos_core.ports import InboxQuery, Listing, OccurrenceQuery, Page
 _BACKLOG_COUNTED_TO: Final = 10_000
 
 _MANY: Final[LiteralString] = f"SELECT {OCCURRENCE} FROM occurrences AS o WHERE o.id = ANY (%(ids)s::uuid[])"
-_PLANNED_OF: Final[LiteralString] = f"""
+PLANNED_OF: Final[LiteralString] = f"""
     SELECT {OCCURRENCE} FROM occurrences AS o
      WHERE o.event_id = ANY (%(events)s::uuid[]) AND o.unfinished AND o.advances AND NOT {BEGUN}
      ORDER BY o.scheduled_at DESC
@@ -34,7 +34,7 @@ _HELD_BY_OVERLAP: Final[LiteralString] = f"""
      ORDER BY o.scheduled_at, o.id
 """
 _INSTANTS_AFTER: Final = "SELECT scheduled_at FROM occurrences WHERE event_id = %(event)s AND scheduled_at > %(after)s"
-_LATEST: Final[LiteralString] = f"""
+LATEST: Final[LiteralString] = f"""
     SELECT o.* FROM unnest(%(events)s::uuid[]) AS wanted (id)
       JOIN LATERAL (
            SELECT {OCCURRENCE} FROM occurrences AS o
@@ -47,7 +47,7 @@ _HELD_BY: Final[LiteralString] = f"""
      WHERE o.inbox_at IS NOT NULL AND o.holder = %(holder)s AND o.lease_until > (SELECT {NOW}) AND o.state = 'dispatched'
      ORDER BY o.inbox_at, o.id LIMIT %(limit)s
 """
-_NEXT_DUE: Final[LiteralString] = f"""
+NEXT_DUE: Final[LiteralString] = f"""
     -- An unlapsed lease hides its row until it ends; rows under one stand at the head of occurrences_due_idx, at most
     -- as many as are being sent. They matter only if nothing else is due already.
       WITH t AS MATERIALIZED (SELECT {NOW} AS now),
@@ -61,7 +61,7 @@ _NEXT_DUE: Final[LiteralString] = f"""
                                           WHERE due_at <= (SELECT now FROM t) AND lease_until > (SELECT now FROM t))) END
       FROM t, free
 """
-_BACKLOG: Final[LiteralString] = f"""
+BACKLOG: Final[LiteralString] = f"""
       WITH t AS MATERIALIZED (SELECT {NOW} AS now)
     SELECT count(*), min(due_at)
       FROM (SELECT due_at FROM occurrences
@@ -129,7 +129,7 @@ class PostgresOccurrences:
     async def planned_of(self, event_ids: Sequence[EventId]) -> Mapping[EventId, Occurrence]:
         if not event_ids:
             return {}
-        rows = await self._connections.rows(_PLANNED_OF, {"events": uuids(event_ids)})
+        rows = await self._connections.rows(PLANNED_OF, {"events": uuids(event_ids)})
         return {occurrence.event_id: occurrence for occurrence in map(occurrence_of, rows)}
 
     async def last_ordinal(self, event_id: EventId) -> int:
@@ -147,7 +147,7 @@ class PostgresOccurrences:
     async def latest(self, event_ids: Sequence[EventId]) -> Mapping[EventId, Occurrence]:
         if not event_ids:
             return {}
-        rows = await self._connections.rows(_LATEST, {"events": uuids(event_ids)})
+        rows = await self._connections.rows(LATEST, {"events": uuids(event_ids)})
         return {occurrence.event_id: occurrence for occurrence in map(occurrence_of, rows)}
 
     async def attempts(self, occurrence_id: OccurrenceId) -> Sequence[Attempt]:
@@ -189,9 +189,9 @@ class PostgresOccurrences:
         return rows[0][0] if rows else None
 
     async def next_due(self) -> datetime | None:
-        next_at: datetime | None = (await self._dispatch.rows(_NEXT_DUE, self._time.parameter()))[0][0]
+        next_at: datetime | None = (await self._dispatch.rows(NEXT_DUE, self._time.parameter()))[0][0]
         return next_at
 
     async def backlog(self) -> tuple[int, datetime | None]:
-        count, earliest = (await self._connections.rows(_BACKLOG, self._time.parameter()))[0]
+        count, earliest = (await self._connections.rows(BACKLOG, self._time.parameter()))[0]
         return int(count), earliest

@@ -11,11 +11,11 @@ _OCCURRENCES: Final = """
     WITH gone AS (
              DELETE FROM occurrences WHERE id = ANY (ARRAY(
                  SELECT o.id FROM occurrences AS o
-                  WHERE NOT o.unfinished AND o.scheduled_at < %(before)s AND o.finished_at < %(before)s
+                  WHERE o.finished_at < %(before)s AND NOT o.unfinished
                     AND EXISTS (SELECT FROM occurrences AS later
                                  WHERE later.event_id = o.event_id AND later.scheduled_at > o.scheduled_at)
-                  ORDER BY o.scheduled_at LIMIT %(limit)s
-                    FOR UPDATE SKIP LOCKED))
+                  LIMIT %(limit)s
+                    FOR UPDATE OF o SKIP LOCKED))
           RETURNING id),
          tried AS (DELETE FROM attempts WHERE occurrence_id IN (SELECT id FROM gone))
     SELECT count(*) FROM gone

@@ -1,14 +1,15 @@
 """Bringing a database to the schema of this release, on a connection of its own."""
 
-from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
 
 from qhronos_core.adapters.migrations import Applied, Migration, StoreRefusedError, known, missing
 from qhronos_core.adapters.postgres.errors import domain_errors
+from qhronos_core.adapters.postgres.time import NOW
 
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 _OLDEST_SERVER: Final = 130_000
@@ -22,6 +23,7 @@ _TABLE: Final = """
 _IS_THERE: Final = "SELECT to_regclass('schema_migrations') IS NOT NULL"
 _APPLIED: Final = "SELECT number, name, checksum FROM schema_migrations ORDER BY number"
 _RECORD: Final = "INSERT INTO schema_migrations VALUES (%(number)s, %(name)s, %(checksum)s, clock_timestamp())"
+_BEGIN_LOOKING: Final[LiteralString] = f"UPDATE store_meta SET looked_at = {NOW} WHERE looked_at IS NULL"
 
 
 async def migrate(conninfo: str, *, connect_timeout: timedelta = CONNECT_TIMEOUT) -> Sequence[str]:
@@ -49,6 +51,15 @@ async def lacks(conninfo: str, *, connect_timeout: timedelta = CONNECT_TIMEOUT) 
         async with await _connect(conninfo, connect_timeout) as connection:
             row = await (await connection.execute(_IS_THERE)).fetchone()
             return missing(known(__package__), await _applied(connection) if row and row[0] else [])
+
+
+async def begin_looking(
+    conninfo: str, opened: Mapping[str, datetime | None], *, connect_timeout: timedelta = CONNECT_TIMEOUT
+) -> None:
+    """The first node ever to open the store begins to look at that moment (parameters of `NOW`): no gap lies before it."""
+    with domain_errors():
+        async with await _connect(conninfo, connect_timeout) as connection:
+            await connection.execute(_BEGIN_LOOKING, opened)
 
 
 async def _connect(conninfo: str, timeout: timedelta) -> AsyncConnection[tuple[Any, ...]]:

@@ -48,6 +48,7 @@ class PostgresStore:
         self._settings = settings
         self._migrates = migrate
         self._time = StoreTime(clock)
+        self._opened = self._time.parameter()
         self._ready = False
         self._readying = asyncio.Lock()
         self._id: UUID | None = None
@@ -132,10 +133,12 @@ class PostgresStore:
         async with self._readying:
             if self._ready:
                 return
+            timeout = self._settings.connect_timeout
             if self._migrates:
                 await self.migrate()
-            elif await schema.lacks(self._conninfo, connect_timeout=self._settings.connect_timeout):
+            elif await schema.lacks(self._conninfo, connect_timeout=timeout):
                 raise StoreUnavailableError("The store's schema is of an earlier release. Run `qhronos migrate`.")
+            await schema.begin_looking(self._conninfo, self._opened, connect_timeout=timeout)
             self._ready = True
 
     async def _identity(self) -> UUID:

@@ -533,7 +533,7 @@ async def test_the_same_row_settled_twice_in_one_batch_is_settled_once(store: St
 
 async def test_an_outcome_may_free_the_queue_end_and_pause_its_event(store: Store) -> None:
     event = an_event(policies=Policies(overlap=Overlap.QUEUE))
-    held = an_occurrence(event, after(minutes=1), due_at=None, held=Held.OVERLAP)
+    held = an_occurrence(event, after(minutes=-1), due_at=None, held=Held.OVERLAP)
     await kept(store, event, an_occurrence(event), held)
     (taken_,) = (await look(store)).claims
 

@@ -87,6 +87,7 @@ CREATE INDEX occurrences_due_idx ON occurrences (due_at) WHERE due_at IS NOT NUL
 CREATE INDEX occurrences_open_idx ON occurrences (event_id) WHERE unfinished;
 CREATE INDEX occurrences_inbox_idx ON occurrences (inbox_at) WHERE inbox_at IS NOT NULL;
 CREATE INDEX occurrences_scheduled_idx ON occurrences (scheduled_at, id);
+CREATE INDEX occurrences_finished_idx ON occurrences USING brin (finished_at);  -- for retention: costs writers nothing
 
 CREATE TABLE attempts (
     occurrence_id  uuid NOT NULL,
@@ -155,7 +156,7 @@ CREATE TABLE store_meta (
     id             uuid NOT NULL DEFAULT gen_random_uuid(),
     journal_epoch  uuid NOT NULL DEFAULT gen_random_uuid(),  -- changed by a restore: old cursors are then known as such
     retired_to     bigint NOT NULL DEFAULT 0,                -- the last journal position that retention removed
-    looked_at      timestamptz,                              -- when a node last looked for what is due
+    looked_at      timestamptz,                              -- when a node last looked for what is due, or first opened
     gap_since      timestamptz,
     gap_until      timestamptz
 );
