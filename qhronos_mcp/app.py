@@ -65,9 +65,15 @@ def build_app(core: Core, settings: Settings) -> Starlette:
 class Server(uvicorn.Server):
     """Told to stop, it first says so to whoever keeps a request open: those end, and only then does uvicorn wait."""
 
-    def __init__(self, config: uvicorn.Config, *, on_exit: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, *, on_start: Callable[[], None], on_exit: Callable[[], None]) -> None:
         super().__init__(config)
+        self._on_start = on_start
         self._on_exit = on_exit
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._on_exit()
@@ -80,17 +86,15 @@ def serve(settings: Settings) -> None:
     Raises:
         StartRefusedError: the port is taken or may not be used; nothing was begun.
     """
-    with _listening(settings.server) as listener, _remembered_signals() as received:
-        _run(_served(settings, listener, received))
-    if received:
-        signal.signal(received[0], signal.SIG_DFL)
-        signal.raise_signal(received[0])
+    with _listening(settings.server) as listener, _Signals.remembered() as signals:
+        _run(_served(settings, listener, signals))
+    if signals.received is not None:
+        signal.signal(signals.received, signal.SIG_DFL)
+        signal.raise_signal(signals.received)
 
 
-async def _served(settings: Settings, listener: socket.socket, received: list[int]) -> None:
+async def _served(settings: Settings, listener: socket.socket, signals: "_Signals") -> None:
     async with open_core(settings) as core:
-        if received:
-            return
         config = uvicorn.Config(
             build_app(core, settings),
             http="httptools" if _has("httptools") else "auto",
@@ -103,8 +107,13 @@ async def _served(settings: Settings, listener: socket.socket, received: list[in
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACEFUL,
         )
-        _LOG.info("serving", url=_address(listener), node=core.node)
-        await Server(config, on_exit=core.begin_drain).serve(sockets=[listener])
+        server = Server(
+            config,
+            on_start=lambda: _LOG.info("serving", url=_address(listener), node=core.node),
+            on_exit=core.begin_drain,
+        )
+        signals.reach(server)
+        await server.serve(sockets=[listener])
 
 
 @contextmanager
@@ -125,18 +134,37 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-@contextmanager
-def _remembered_signals() -> Iterator[list[int]]:
-    """uvicorn raises the signal again once it has served; were that to end the process, the store would never be closed."""
-    received: list[int] = []
-    before = {
-        number: signal.signal(number, lambda got, _: received.append(got)) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+class _Signals:
+    """SIGTERM and SIGINT, from the first line to the last.
+
+    While uvicorn serves it takes them itself, and raises them again once it has served: were that to end the
+    process, the store would never be closed. Before that they are only remembered, and told to the server.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._server: Server | None = None
+
+    def reach(self, server: Server) -> None:
+        self._server = server
+        if self.received is not None:
+            server.handle_exit(self.received, None)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        if self._server is not None:
+            self._server.handle_exit(number, frame)
+
+    @classmethod
+    @contextmanager
+    def remembered(cls) -> "Iterator[_Signals]":
+        signals = cls()
+        before = {number: signal.signal(number, signals._take) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield signals
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _run(main: Any) -> None:

@@ -383,8 +383,8 @@ def _type_for(params: object) -> Reader:
         try:
             _members(
                 params if isinstance(params, Mapping) else {},
-                _PARAMS[ActionType(kind)],
-                required=_REQUIRED[ActionType(kind)],
+                _PARAMS[ActionType(str(kind))],
+                required=_REQUIRED[ActionType(str(kind))],
             )
         except Wrong:
             return False

@@ -1,0 +1,218 @@
+"""The server as a process, over real sockets: its first line, its limits, its end."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import pytest
+
+from tests.faces.rest.house import JWT_SECRET, MASTER
+
+ROOT: Final = Path(__file__).parents[3]
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[str]
+    url: str
+
+    def client(self) -> httpx2.Client:
+        return httpx2.Client(base_url=self.url, headers={"Authorization": f"Bearer {MASTER}"}, trust_env=False)
+
+    def raw(self, request: bytes) -> bytes:
+        """Bytes in, bytes out, until the server closes."""
+        host, port = self.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(request)
+            answer = b""
+            while piece := connection.recv(65_536):
+                answer += piece
+        return answer
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        began = time.monotonic()
+        self.process.send_signal(number)
+        return self.process.wait(timeout=20), time.monotonic() - began
+
+
+def environment(data_dir: Path, more: Mapping[str, str]) -> dict[str, str]:
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("QHRONOS_")},
+        "QHRONOS_DATA_DIR": str(data_dir),
+        "QHRONOS_SERVER__PORT": "0",
+        "QHRONOS_MASTER_TOKEN": MASTER,
+        "QHRONOS_JWT_SECRET": JWT_SECRET,
+        "PYTHONPATH": str(ROOT),
+        **more,
+    }
+
+
+@contextmanager
+def serving(data_dir: Path, **more: str) -> Iterator[Running]:
+    command = [sys.executable, "-m", "qhronos_mcp", "serve"]
+    with subprocess.Popen(
+        command, env=environment(data_dir, more), stderr=subprocess.PIPE, text=True, cwd=data_dir
+    ) as process:
+        try:
+            assert process.stderr is not None
+            first = json.loads(process.stderr.readline())
+            assert first["event"] == "serving"
+            yield Running(process, first["url"])
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("served"), QHRONOS_SERVER__ALLOWED_HOSTS="localhost,127.0.0.1") as server:
+        yield server
+
+
+def test_the_contract_over_a_socket(running: Running) -> None:
+    with running.client() as client:
+        made = client.post("/events", json={"name": "a", "schedule": "0 9 * * *"})
+        assert made.status_code == 201
+        assert client.get(f"/events/{made.json()['id']}").json()["name"] == "a"
+        assert client.delete(f"/events/{made.json()['id']}").json()["status"] == "deleted"
+        assert "server" not in made.headers
+
+
+def test_a_chunked_body_is_cut_off_at_the_limit_and_the_connection_lives_on(running: Running) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b" " * 65_536
+
+    with running.client() as client:
+        assert client.post("/events", content=endless()).status_code == 413
+        assert client.get("/health").status_code == 200
+
+
+def test_a_declared_length_is_refused_before_it_is_sent(running: Running) -> None:
+    head = (
+        f"POST /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {MASTER}\r\n"
+        "Connection: close\r\nContent-Length: 9999999999\r\n\r\n"
+    )
+    assert running.raw(head.encode()).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET /events HTTP/1.1\r\nHost: localhost\r\nHost: evil.test\r\nConnection: close\r\n\r\n",
+        b"GET http://evil.test/events HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n",
+        b"GET /events HTTP/1.0\r\n\r\n",
+        b"GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer \xff\xfe\r\nConnection: close\r\n\r\n",
+        b"GET /ev\xffents HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /events/%00 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /events/%ff%fe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /events?tags=%ff HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET //etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /assets/../views.py HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"BREW /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+        b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\nConnection: close\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+)
+def test_hostile_requests_are_refused_and_never_a_server_error(running: Running, request_line: bytes) -> None:
+    status = int(running.raw(request_line).split(b" ", 2)[1])
+    assert 400 <= status < 500
+    with running.client() as client:
+        assert client.get("/health").status_code == 200
+
+
+def test_sigterm_ends_it_within_two_seconds_with_an_idle_connection_open(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, server.client() as client:
+        client.post("/events", json={"name": "a", "schedule": "every 1h"})
+        status, took = server.end()
+    assert status == -signal.SIGTERM
+    assert took < 2
+    with serving(tmp_path) as server, server.client() as client:
+        assert [event["name"] for event in client.get("/events").json()] == ["a"]
+        assert server.end(signal.SIGINT)[0] == -signal.SIGINT
+
+
+def test_a_taken_port_is_one_clear_line_and_nothing_half_made(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        data_dir = tmp_path / "data"
+        told = subprocess.run(
+            [sys.executable, "-m", "qhronos_mcp", "serve"],
+            env=environment(data_dir, {"QHRONOS_SERVER__PORT": port}),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert told.returncode == 2
+    assert len(told.stderr.splitlines()) == 1
+    assert port in told.stderr
+    assert "server.port" in told.stderr
+    assert not data_dir.exists()
+
+
+def test_a_public_address_needs_tls_in_front_or_a_word_aloud(tmp_path: Path) -> None:
+    def told(*flags: str, **more: str) -> Any:
+        return subprocess.run(
+            [sys.executable, "-m", "qhronos_mcp", "serve", *flags],
+            env=environment(tmp_path, {"QHRONOS_SERVER__HOST": "0.0.0.0", **more}),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    refused = told()
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "server.public_url" in refused.stderr
+    nameless = told("--insecure-http")
+    assert (nameless.returncode, len(nameless.stderr.splitlines())) == (2, 1)
+    assert "server.allowed_hosts" in nameless.stderr
+
+
+def test_the_log_is_one_json_line_per_request_and_holds_nothing_a_caller_wrote(tmp_path: Path) -> None:
+    """S35: canaries in every place a caller can write, control characters, malformed credentials."""
+    canary = "canary-5f2a"
+    with serving(tmp_path, QHRONOS_LOG__LEVEL="debug") as server:
+        with server.client() as client:
+            client.post(
+                "/events",
+                json={"name": canary, "schedule": "every 1h", "description": canary, "metadata": {canary: canary}},
+                headers={"Idempotency-Key": canary, "User-Agent": canary, "Referer": canary},
+            )
+            client.get(f"/events?q={canary}&tags={canary}")
+            client.get(f"/{canary}/%0d%0aFAKE%20line%1b[31m")
+            for malformed in (
+                canary,
+                f"Bearer {canary}",
+                f"Basic {canary}",
+                f"Bearer {canary} x",
+                f"{canary},{canary}",
+            ):
+                httpx2.get(f"{server.url}/events", headers={"Authorization": malformed}, trust_env=False)
+            server.raw(f"{canary} /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            server.raw(f"GET /events HTTP/1.1\r\nHost: {canary}\r\nConnection: close\r\n\r\n".encode())
+        server.end()
+        assert server.process.stderr is not None
+        lines = server.process.stderr.read().splitlines()
+    entries = [json.loads(line) for line in lines]
+    requests = [entry for entry in entries if entry["event"] == "request"]
+    assert len(requests) >= 9
+    assert all({"request_id", "method", "route", "status", "duration_ms"} <= entry.keys() for entry in requests)
+    assert canary not in "\n".join(lines)
+    assert "FAKE" not in "\n".join(lines)
+    assert MASTER not in "\n".join(lines)
