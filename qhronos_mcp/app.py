@@ -26,6 +26,7 @@ from qhronos_mcp.rest.answers import answer_problem
 from qhronos_mcp.rest.routes import openapi_document, rest_routes
 from qhronos_mcp.verifier import Verifier
 from qhronos_mcp.web import web_routes
+from qhronos_mcp.welcome import welcome
 
 _LOG: Final = structlog.get_logger("qhronos.serve")
 GRACEFUL: Final = 5  # seconds that requests under way have, once the node is told to stop
@@ -107,13 +108,15 @@ async def _served(settings: Settings, listener: socket.socket, signals: "_Signal
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACEFUL,
         )
-        server = Server(
-            config,
-            on_start=lambda: _LOG.info("serving", url=_address(listener), node=core.node),
-            on_exit=core.begin_drain,
-        )
+        server = Server(config, on_start=lambda: _started(core, _address(listener)), on_exit=core.begin_drain)
         signals.reach(server)
         await server.serve(sockets=[listener])
+
+
+def _started(core: Core, url: str) -> None:
+    _LOG.info("serving", url=url, node=core.node)
+    if core.secrets_made:
+        sys.stderr.write(welcome(url, core.secrets_made))
 
 
 @contextmanager
