@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Mutable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -53,7 +52,6 @@ class Core:
     store: Store
     couriers: MutableMapping[ActionType, Courier]
     started_at: datetime
-    secrets_made: tuple[Path, ...] = ()  # files of this first start
     _loop: Loop | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _draining: bool = False
@@ -184,7 +182,6 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
             store=store,
             couriers=couriers,
             started_at=clock.now(),
-            secrets_made=keys.made,
             _loop=Loop(
                 store=store,
                 dispatcher=dispatcher,
@@ -219,7 +216,6 @@ class _Keys:
     """The secrets this node works with, from configuration or from its data directory."""
 
     settings: Settings
-    made: tuple[Path, ...]  # the files this start has made
     master_token: str
     jwt_secret: str
     at_rest_key: bytes
@@ -261,7 +257,6 @@ def _keys(settings: Settings) -> _Keys:
     from qhronos_core.adapters.local.vault import derived_key, read_key
 
     auth = settings.auth
-    made: tuple[Path, ...] = ()
     told = {
         "master_token": auth.master_token.get_secret_value() if auth.master_token else None,
         "jwt_secret": auth.jwt_secret.get_secret_value() if auth.jwt_secret else None,
@@ -276,7 +271,6 @@ def _keys(settings: Settings) -> _Keys:
             jwt_secret=auth.jwt_secret,
             at_rest_key=auth.at_rest_key,
         )
-        made = kept.made
         told = {
             "master_token": kept.master_token.get_secret_value(),
             "jwt_secret": kept.jwt_secret.get_secret_value(),
@@ -284,7 +278,7 @@ def _keys(settings: Settings) -> _Keys:
         }
     jwt_secret = told["jwt_secret"] or ""
     at_rest = read_key(told["at_rest_key"]) if told["at_rest_key"] else derived_key(jwt_secret)
-    return _Keys(settings, made, told["master_token"] or "", jwt_secret, at_rest)
+    return _Keys(settings, told["master_token"] or "", jwt_secret, at_rest)
 
 
 @asynccontextmanager

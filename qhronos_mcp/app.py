@@ -20,13 +20,13 @@ from starlette.routing import BaseRoute
 from qhronos_core.config import ServerSettings, Settings
 from qhronos_core.domain.errors import StartRefusedError
 from qhronos_core.wiring import Core, open_core
+from qhronos_mcp.mcp_server.http import McpOverHttp
 from qhronos_mcp.metrics import HttpMetrics
 from qhronos_mcp.middleware import Envelope, Guard, hosts_of, origins_of
 from qhronos_mcp.rest.answers import answer_problem
 from qhronos_mcp.rest.routes import openapi_document, rest_routes
 from qhronos_mcp.verifier import Verifier
 from qhronos_mcp.web import web_routes
-from qhronos_mcp.welcome import welcome
 
 _LOG: Final = structlog.get_logger("qhronos.serve")
 GRACEFUL: Final = 5  # seconds that requests under way have, once the node is told to stop
@@ -37,13 +37,15 @@ def build_app(core: Core, settings: Settings) -> Starlette:
     """The whole face over one core. Its lifespan starts the scheduler and, at the end, drains and closes the core."""
     verifier = Verifier(core)
     document = openapi_document()
-    routes: Sequence[BaseRoute] = [*rest_routes(core, verifier), *web_routes(document)]
+    mcp = McpOverHttp(core, verifier)
+    routes: Sequence[BaseRoute] = [*rest_routes(core, verifier), *web_routes(document), mcp.route]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        core.start_scheduler()
         try:
-            yield
+            async with mcp.running():
+                core.start_scheduler()
+                yield
         finally:
             await core.aclose()
 
@@ -59,8 +61,14 @@ def build_app(core: Core, settings: Settings) -> Starlette:
         exception_handlers={HTTPException: answer_problem},
     )
     app.router.redirect_slashes = False  # an unknown path is a JSON 404, not a guess
-    app.state.core, app.state.metrics, app.state.openapi = core, metrics, document
+    app.state.core, app.state.metrics, app.state.openapi, app.state.mcp = core, metrics, document, mcp
     return app
+
+
+def begin_stop(app: Starlette) -> None:
+    """No new work, and whoever keeps a request open is let go: listen streams end with a result, waits answer."""
+    app.state.core.begin_drain()
+    app.state.mcp.hub.close()
 
 
 class Server(uvicorn.Server):
@@ -96,8 +104,9 @@ def serve(settings: Settings) -> None:
 
 async def _served(settings: Settings, listener: socket.socket, signals: "_Signals") -> None:
     async with open_core(settings) as core:
+        app = build_app(core, settings)
         config = uvicorn.Config(
-            build_app(core, settings),
+            app,
             http="httptools" if _has("httptools") else "auto",
             lifespan="on",
             log_config=None,
@@ -108,15 +117,13 @@ async def _served(settings: Settings, listener: socket.socket, signals: "_Signal
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACEFUL,
         )
-        server = Server(config, on_start=lambda: _started(core, _address(listener)), on_exit=core.begin_drain)
+        server = Server(
+            config,
+            on_start=lambda: _LOG.info("serving", url=_address(listener), node=core.node),
+            on_exit=lambda: begin_stop(app),
+        )
         signals.reach(server)
         await server.serve(sockets=[listener])
-
-
-def _started(core: Core, url: str) -> None:
-    _LOG.info("serving", url=url, node=core.node)
-    if core.secrets_made:
-        sys.stderr.write(welcome(url, core.secrets_made))
 
 
 @contextmanager
@@ -128,8 +135,9 @@ def _listening(server: ServerSettings) -> Iterator[socket.socket]:
     except OSError as error:
         where = f"server.host {server.host}, server.port {server.port}"
         raise StartRefusedError(f"{where}: cannot listen there ({error.strerror or error}); choose another") from None
-    with listener:
-        yield listener
+    # With its protocol named: asyncio turns Nagle's algorithm off only on a socket that says it is TCP.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach()) as named:
+        yield named
 
 
 def _address(listener: socket.socket) -> str:

@@ -7,13 +7,16 @@ fields, so their fixes are put back into the words of the tool that was called.
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qhronos_core.domain.access import Principal
-from qhronos_core.domain.errors import Fault, InvalidInputError, OccurrenceNotFoundError
+from qhronos_core.domain.errors import Fault, InvalidInputError, NothingToDoError, OccurrenceNotFoundError
+from qhronos_core.domain.schedule import say_instant
+from qhronos_core.domain.schedule.durations import read_duration
 from qhronos_core.ports import InboxQuery
 from qhronos_core.wiring import Core
 from qhronos_mcp.problems import Problem
@@ -118,19 +121,25 @@ def action_field(said: object) -> object:
     )
 
 
-def changed_fields(changes: Arguments, do: str | None, until: str | None) -> dict[str, Any]:
-    """The fields of an `update_event` call; what is to be done comes after the changes.
+def changed_fields(changes: Arguments, do: str | None, until: str | None, now: datetime) -> dict[str, Any]:
+    """The fields of an `update_event` call; what is to be done comes after the changes. `until` may be a duration.
 
     Raises:
         UnknownArgumentError: `changes` holds something that is no field of `create_event`, or `key`.
+        NothingToDoError: neither `changes` nor `do`.
         InvalidInputError: `until` without its `do`, or `snooze` without `until`.
     """
+    if not changes and do is None and until is None:
+        raise NothingToDoError("Nothing to do: give `changes`, or say what to `do`.")
     refuse_unknown(changes, CHANGEABLE, within="changes")
     fields = event_fields(changes)
     if until is not None and do not in ("pause", "snooze"):
         fix = [{"do": "pause"}, {"do": "snooze"}] if do is None else [{"until": None}]
         raise InvalidInputError.of("until", "Only with do: pause or snooze.", fix=fix)
     if do == "pause":
+        length = read_duration(until)
+        if isinstance(length, timedelta):
+            until = say_instant(now + length)
         fields |= {"status": "paused"} if until is None else {"paused_until": until}
     elif do == "resume":
         fields["status"] = "active"
@@ -164,6 +173,8 @@ def in_arguments(problem: Problem, tool: str, arguments: Arguments) -> Problem:
     for fault in problem.faults:
         head, dot, rest = fault.field.partition(".")
         head = head if head in known else _FROM_FIELD.get(head, head)
+        if tool == "update_event" and head in CHANGEABLE:
+            head = f"changes.{head}"
         fixes = [_said(fix, tool, arguments) for fix in fault.fix]
         faults.append(replace(fault, field=f"{head}{dot}{rest}", fix=tuple(fix for fix in fixes if fix)))
     return replace(problem, faults=tuple(faults))

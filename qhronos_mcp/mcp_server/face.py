@@ -1,5 +1,6 @@
 """What an MCP handler needs: the core, and who is asking."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -50,16 +51,15 @@ class Face:
         return None if self.local is None else self.local.token
 
 
-def principal_of(claims: dict[str, Any]) -> Principal:
+def principal_of(claims: Mapping[str, Any]) -> Principal:
     """The principal the verifier wrote into an access token's claims."""
-    jti = claims.get("jti")
+    if claims["principal"] == "master":
+        return Principal.of_master(confined=claims["confined"])
     return Principal(
         sub=claims["sub"],
         access=Access(claims["access"]),
         scope=frozenset(claims["scope"]),
-        jti=None if jti is None else UUID(str(jti)),
-        master=claims["principal"] == "master",
-        holder="master" if claims["principal"] == "master" else str(jti),
-        expires_at=claims.get("exp"),
-        confined=bool(claims.get("confined")),
+        jti=UUID(claims["jti"]),
+        holder=claims["jti"],
+        expires_at=claims["exp"],
     )

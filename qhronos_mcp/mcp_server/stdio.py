@@ -18,7 +18,7 @@ from mcp.server.lowlevel import NotificationOptions
 from mcp.server.stdio import stdio_server
 
 from qhronos_core.config import Settings
-from qhronos_core.domain.access import Access, Principal
+from qhronos_core.domain.access import Principal
 from qhronos_core.domain.errors import StartRefusedError, UnauthenticatedError
 from qhronos_core.wiring import Core, open_core
 from qhronos_mcp.mcp_server import compat
@@ -89,6 +89,5 @@ async def local_of(core: Core, token: str | None) -> Local:
     settings = core.settings
     if not settings.embedded:
         raise StartRefusedError("QHRONOS_TOKEN must be set: with PostgreSQL there is no local owner")
-    sub = settings.auth.local_sub
-    owner = Principal(sub, Access.ADMIN, frozenset({f"user:{sub}"}), holder=f"local:{core.node}")
+    owner = Principal.of_local_owner(settings.auth.local_sub, holder=f"local:{core.node}")
     return Local(owner)

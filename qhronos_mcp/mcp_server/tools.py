@@ -161,7 +161,7 @@ class Tools:
         dry_run: bool = False,
     ) -> EventChanged:
         """Change an event's fields; pause, resume, skip its next run or snooze it. Resuming never fires the past."""
-        fields = changed_fields(changes or {}, do, until)
+        fields = changed_fields(changes or {}, do, until, self._core.clock.now())
         answer = await self._core.events.update(ref(event_id), fields, caller=self._face.caller(), dry_run=dry_run)
         return EventChanged.of(answer)
 

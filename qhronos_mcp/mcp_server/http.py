@@ -1,0 +1,89 @@
+"""MCP over streamable HTTP: one route of the one ASGI app, `/mcp`.
+
+The SDK's app is taken apart: mounted whole, it would answer every unknown path of ours with a
+plain-text 404. Its route is kept, with its own authentication around it and around nothing else.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
+from mcp.server.auth.provider import TokenVerifier
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.extension import Extension
+from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import AnyHttpUrl
+from starlette.datastructures import Headers
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from qhronos_core.config import Settings
+from qhronos_core.wiring import Core
+from qhronos_mcp.mcp_server.face import Face
+from qhronos_mcp.mcp_server.push import Hub, serve_legacy_subscriptions
+from qhronos_mcp.mcp_server.server import build_server
+from qhronos_mcp.middleware import hosts_of, origins_of
+
+PATH: Final = "/mcp"
+
+
+class McpOverHttp:
+    """`route` for the app's table, `running()` for its lifespan, `hub.close()` for its end. Once each."""
+
+    def __init__(self, core: Core, verifier: TokenVerifier, *, extensions: Iterable[Extension] = ()) -> None:
+        self._face = Face(core)
+        self.hub = Hub(self._face)
+        # The SDK insists on an issuer beside a verifier. No resource URL: a 401 then carries no discovery hint.
+        self._server = build_server(
+            self._face,
+            self.hub,
+            token_verifier=verifier,
+            auth=AuthSettings(
+                issuer_url=AnyHttpUrl(core.settings.server.public_url or "http://localhost/"),
+                resource_server_url=None,
+                validate_token_resource=False,
+            ),
+            extensions=extensions,
+        )
+        app = self._server.streamable_http_app(
+            streamable_http_path=PATH, transport_security=transport_security(core.settings)
+        )
+        [inner] = [route for route in app.routes if isinstance(route, Route)]
+        guarded: ASGIApp = AuthContextMiddleware(inner.app)
+        guarded = AuthenticationMiddleware(guarded, backend=BearerAuthBackend(verifier))
+        self.route = Route(PATH, endpoint=_SameOrigin(guarded), include_in_schema=False)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Sessions, the hub and legacy subscriptions live in here. A mounted app's own lifespan would never run."""
+        async with anyio.create_task_group() as group:
+            serve_legacy_subscriptions(self._server, self.hub, group, self._face)
+            group.start_soon(self.hub.run)
+            async with self._server.session_manager.run():
+                yield
+            self.hub.close()
+            group.cancel_scope.cancel()
+
+
+def transport_security(settings: Settings) -> TransportSecuritySettings:
+    """Each host bare and with any port: the SDK's default admits localhost alone, and an empty list nobody."""
+    hosts = [form for host in hosts_of(settings) for form in (host, f"{host}:*")]
+    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=list(origins_of(settings)))
+
+
+class _SameOrigin:
+    """A page of this very server may call: an Origin equal to the request's own scheme and Host counts as none."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        if headers.get("origin") == f"{scope['scheme']}://{headers.get('host')}":
+            rest = [(name, value) for name, value in scope["headers"] if name != b"origin"]
+            scope = {**scope, "headers": rest}
+        await self._app(scope, receive, send)
