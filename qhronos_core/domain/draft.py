@@ -29,6 +29,7 @@ from qhronos_core.domain.signature import key_of
 SNOOZE_MOST: Final = timedelta(days=366)
 SECRET_STRONG: Final = 24  # bytes; a shorter signing secret is accepted with a warning
 FAULTS_MOST: Final = 10
+FIXES_MOST: Final = 3
 
 ANSWER_ONLY: Final = frozenset(
     {
@@ -326,7 +327,6 @@ class _Reading:
         self._check_schedule_is_there()
         self._agree_on_the_action()
         self._agree_on_the_status()
-        self._check_key()
         if self._faults:
             self._read_the_schedule_too()
             raise InvalidInputError(faults=self._faults)
@@ -372,6 +372,10 @@ class _Reading:
         if name in _VERBS and self._creating:
             self._refuse(name, "This is for an event that exists: send it with PUT.")
             return
+        if name == "key" and self._event is not None:
+            if value != self._event.key:
+                self._refuse(name, "A key is fixed when its event is created.", {"key": self._event.key})
+            return
         if value is None:
             if name in _DEFAULTS:
                 self._values[name] = _DEFAULTS[name]
@@ -382,7 +386,7 @@ class _Reading:
         try:
             self._values[name] = reader(value)
         except Wrong as finding:
-            self._faults += _faults_of(name, value, finding)
+            self._faults += _faults_of(name, value, finding, reader)
         except InvalidInputError as error:
             self._faults += error.faults
 
@@ -475,10 +479,6 @@ class _Reading:
             why = "An event that resumes by itself is paused until then."
             self._refuse("paused_until", why, {"status": "paused"}, {"paused_until": None})
 
-    def _check_key(self) -> None:
-        if self._event is not None and "key" in self._values and self._values["key"] != self._event.key:
-            self._refuse("key", "A key is fixed when its event is created.", {"key": self._event.key})
-
     def _read_the_schedule_too(self) -> None:
         """All faulty fields are told of at once, so the rule is read here too where it will not come to planning."""
         schedule = self._values.get("schedule")
@@ -545,23 +545,32 @@ def _nearest(name: object) -> str:
     return _MEANT.get(said) or difflib.get_close_matches(said, WRITABLE, n=1, cutoff=0.0)[0]
 
 
-def _faults_of(name: str, value: object, finding: Wrong) -> list[Fault]:
-    """A fault for each faulty part. Several are mended at once, by the fix of the first."""
+def _faults_of(name: str, value: object, finding: Wrong, reader: Reader) -> list[Fault]:
+    """A fault for each faulty part. Several are mended at once, by the fix of the first; each fix was tried."""
     got = value if isinstance(value, str | bool | int | float) and name not in _WITH_SECRETS else None
     parts = finding.parts
     faults = [Fault(".".join(map(str, (name, *part.at))), part.code, part.why, got) for part in parts]
     if name in _WITH_SECRETS and _holds_headers(value):
         return faults  # a fix would repeat their values
     if len(parts) == 1:
-        meant = [_with(value, parts[0].at, each) for each in parts[0].meant[:3]]
+        meant = [_with(value, parts[0].at, each) for each in parts[0].meant]
     elif all(part.meant for part in parts):
         whole = value
         for part in parts:
             whole = _with(whole, part.at, part.meant[0])
         meant = [whole]
     else:
-        return faults
-    return [replace(faults[0], fix=tuple({name: each} for each in meant)), *faults[1:]]
+        meant = []
+    fix = tuple({name: each} for each in meant if _is_read(each, reader))
+    return [replace(faults[0], fix=fix[:FIXES_MOST]), *faults[1:]]
+
+
+def _is_read(value: object, reader: Reader) -> bool:
+    try:
+        reader(value)
+    except (Wrong, InvalidInputError):
+        return False
+    return True
 
 
 def _holds_headers(value: object) -> bool:

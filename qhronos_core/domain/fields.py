@@ -264,7 +264,7 @@ def key(value: object) -> str:
     given = text(value)
     if not _KEY.fullmatch(given):
         meant = re.sub(r"[^A-Za-z0-9._:/-]+", "-", given).strip("-")[:100]
-        raise Wrong("1 to 100 of A-Z a-z 0-9 . _ : / -", *([meant] if meant else []))
+        raise Wrong("1 to 100 characters; letters A-Z, a-z, digits and ._:/- only.", *([meant] if meant else []))
     return given
 
 
@@ -362,7 +362,7 @@ def _action(value: object) -> tuple[Action, Mapping[str, str]]:
         raise mistyped("an object {type, params}", value, _action_meant(value))
     if not isinstance(value.get("params"), Mapping | None):
         raise mistyped("an object", value["params"], {}).below("params")
-    given = _members(value, {"type": _type_for(value.get("params")), "params": _anything}, required=["type"])
+    given = _members(value, {"type": one_of(ActionType), "params": _anything}, required=["type"])
     kind: ActionType = given["type"]
     params = given.get("params", {})
     try:
@@ -374,31 +374,6 @@ def _action(value: object) -> tuple[Action, Mapping[str, str]]:
     if kind is not ActionType.APICALL:
         return Action(kind, read), {}
     return _apicall(read)
-
-
-def _type_for(params: object) -> Reader:
-    """The type of an action. Of the types offered for another word, those that these params will do for."""
-
-    def will_do(kind: object) -> bool:
-        try:
-            _members(
-                params if isinstance(params, Mapping) else {},
-                _PARAMS[ActionType(str(kind))],
-                required=_REQUIRED[ActionType(str(kind))],
-            )
-        except Wrong:
-            return False
-        return True
-
-    def read(value: object) -> Enum:
-        try:
-            known: Enum = one_of(ActionType)(value)
-        except Wrong as finding:
-            finding.meant = tuple(kind for kind in finding.meant if will_do(kind))
-            raise
-        return known
-
-    return read
 
 
 def _action_meant(value: object) -> dict[str, object]:
@@ -457,7 +432,7 @@ def _client_name(value: object) -> str:
     given = text(value)
     if not _CLIENT_NAME.fullmatch(given):
         meant = re.sub(r"[^A-Za-z0-9._-]+", "-", given).strip("-")[:128]
-        raise Wrong("1 to 128 of A-Z a-z 0-9 . _ -", *([meant] if meant else []))
+        raise Wrong("1 to 128 characters; letters A-Z, a-z, digits and ._- only.", *([meant] if meant else []))
     return given
 
 
@@ -494,7 +469,9 @@ def webhook(value: object) -> Action:
         try:
             return Action(ActionType.WEBSOCKET, {"client_name": _client_name(client)})
         except Wrong as finding:
-            raise Wrong(f"Behind q:, {finding.why}", *(f"{_CLIENT_PREFIX}{meant}" for meant in finding.meant)) from None
+            raise Wrong(
+                f"After q: a client's name, {finding.why}", *(f"{_CLIENT_PREFIX}{meant}" for meant in finding.meant)
+            ) from None
     if not given.lower().startswith(("https://", "http://")):
         raise Wrong("A URL beginning with https://, or q:<client>.")
     return Action(ActionType.WEBHOOK, {"url": _url(given)})
