@@ -243,9 +243,15 @@ def _merged(action: Action, event: Event | None) -> Action:
     return Action(action.type, {**event.action.params, **action.params})
 
 
-def _is_as_shown(read: tuple[Action, Mapping[str, str]], action: Action) -> bool:
+def _is_as_shown(read: tuple[Action, Mapping[str, str]] | None, action: Action) -> bool:
+    if read is None:
+        return False
     asked, secret_headers = read
     return _are_the_same(asked, action) and all(value == MASK for value in secret_headers.values())
+
+
+def _as_given(action: Action) -> dict[str, object]:
+    return {"type": action.type.value, "params": dict(action.params)}
 
 
 def _are_the_same(one: Action, other: Action) -> bool:
@@ -452,30 +458,38 @@ class _Reading:
     def _agree_on_the_action(self) -> None:
         """`action` and `webhook` name one destination: what is as shown gives way, and what is left must agree."""
         self._by_webhook = False
-        if "webhook" not in self._values or self._is_faulty("action"):
-            self._values.pop("webhook", None)
+        webhook: Action | Unset | None = self._values.pop("webhook", UNSET)
+        if self._is_faulty("webhook") and "action" in self._given:
+            action, _ = self._values.get("action", (None, {}))
+            self._mend("webhook", {"webhook": webhook_of(action) if action is not None else None})
+        if webhook is UNSET:
             return
-        webhook: Action | None = self._values.pop("webhook")
         line = webhook_of(webhook) if webhook is not None else None
-        if self._event is not None:
-            if line == webhook_of(self._event.action):
-                return
-            if "action" in self._values and _is_as_shown(self._values["action"], self._event.action):
-                del self._values["action"]
+        if self._event is not None and line == webhook_of(self._event.action):
+            return
+        if self._is_faulty("action"):
+            if webhook is not None:
+                self._mend("action", {"action": _as_given(webhook)})
+            return
+        if self._event is not None and _is_as_shown(self._values.get("action"), self._event.action):
+            del self._values["action"]
         if "action" not in self._values:
             self._by_webhook = webhook is not None
             self._values["action"] = (webhook or Action(), {})
             return
-        action: Action = self._values["action"][0]
+        action, _ = self._values["action"]
         if webhook is not None and webhook_of(action) != line:
-            named = {"type": webhook.type.value, "params": dict(webhook.params)}
             why = "It must name the destination that `action` names."
-            self._refuse("webhook", why, {"webhook": webhook_of(action)}, {"action": named})
+            self._refuse("webhook", why, {"webhook": webhook_of(action)}, {"action": _as_given(webhook)})
 
     def _agree_on_the_status(self) -> None:
         if self._event is not None and self._values.get("paused_until", UNSET) == self._event.paused_until:
             del self._values["paused_until"]
-        if self._values.get("paused_until") is not None and self._values.get("status") is EventStatus.ACTIVE:
+        if self._values.get("status") is not EventStatus.ACTIVE:
+            return
+        if self._is_faulty("paused_until"):
+            self._mend("paused_until", {"paused_until": None})
+        elif self._values.get("paused_until") is not None:
             why = "An event that resumes by itself is paused until then."
             self._refuse("paused_until", why, {"status": "paused"}, {"paused_until": None})
 
@@ -535,6 +549,14 @@ class _Reading:
 
     def _is_faulty(self, name: str) -> bool:
         return any(fault.field == name or fault.field.startswith(f"{name}.") for fault in self._faults)
+
+    def _mend(self, name: str, fix: dict[str, object]) -> None:
+        """Give the faults of a field this one fix, which agrees with the other fields."""
+        fixes = iter([(fix,)])
+        self._faults = [
+            replace(fault, fix=next(fixes, ())) if fault.field.split(".")[0] == name else fault
+            for fault in self._faults
+        ]
 
     def _refuse(self, name: str, why: str, *fix: dict[str, object], code: str = InvalidInputError.code) -> None:
         self._faults.append(Fault(name, code, why, fix=fix))

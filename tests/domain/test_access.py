@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhronos_core.domain import access
@@ -136,11 +136,13 @@ def test_what_looks_like_a_scope_is_none(text: str) -> None:
     assert not oracle.is_label(text)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=40), st.from_regex(r"[a-zA-Z0-9_:@. -]{0,40}", fullmatch=True)))
 def test_product_and_oracle_agree_about_any_text(text: str) -> None:
     assert access.is_scope(text) == oracle.is_label(text)
 
 
+@settings(deadline=None)
 @given(
     st.sets(st.sampled_from(["user:a", "User:a", "user:a2", "user:A", "user:a.", "user:a-"])),
     st.sets(st.sampled_from(["user:a", "User:a", "user:a2", "user:A", "user:a.", "user:a-"])),

@@ -738,7 +738,7 @@ NAMES = st.sampled_from([*WRITABLE, *sorted(ANSWER_ONLY)]) | st.text(max_size=12
 PLAUSIBLE = st.sampled_from([*WITHIN, *BEYOND])
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.dictionaries(NAMES, JSON, max_size=8), st.booleans())
 def test_any_object_is_a_draft_or_is_refused(given: Fields, creating: bool) -> None:
     event = None if creating else an_event()
@@ -749,7 +749,7 @@ def test_any_object_is_a_draft_or_is_refused(given: Fields, creating: bool) -> N
     assert repr(given) == repr(before)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(PLAUSIBLE, max_size=6), st.booleans())
 def test_all_that_can_be_mended_is_mended_by_the_first_fixes(pairs: list[tuple[str, Any]], creating: bool) -> None:
     """Merged into the request, they leave no fault but those that have no fix."""

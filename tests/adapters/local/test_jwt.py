@@ -14,7 +14,7 @@ import jwt as pyjwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhronos_core.adapters.local.jwt import Jwt
@@ -263,6 +263,7 @@ def test_a_claim_that_is_not_known_is_refused(extra: str) -> None:
     assert refused(token({**GOOD, extra: 1}))
 
 
+@settings(deadline=None)
 @given(
     claim=st.sampled_from(sorted(GOOD)),
     value=st.recursive(
@@ -279,6 +280,7 @@ def same_kind(one: object, other: object) -> bool:
     return type(one) is type(other)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_whatever_the_text_the_answer_is_a_refusal(text: str) -> None:
     assert refused(text)

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhronos_core.adapters.local.vault import AesVault, derived_key, key_id, read_key
@@ -22,6 +22,7 @@ ROW = "events:019cae6b-6600-788a-b156-4025bdce3a41"
 PLAIN = b"whsec_c2VjcmV0IG9mIHRoZXNlIHRlc3Rz"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=500), st.text(max_size=50))
 def test_what_is_sealed_opens_in_its_row(plain: bytes, context: str) -> None:
     vault = AesVault(KEY)
