@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import psycopg
 import pytest
 
 from tests.servers import Postgres, Redis, ServerMissing, private_postgres, private_redis
@@ -32,8 +33,22 @@ def postgres_url(postgres_server: Postgres) -> Iterator[str]:
     postgres_server.drop_database(url)
 
 
+_AS_NEW = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
+    DO $$
+    DECLARE name text;
+    BEGIN
+        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'schema_migrations' LOOP
+            EXECUTE format('DELETE FROM %I', name);
+        END LOOP;
+    END $$;
+    INSERT INTO store_meta DEFAULT VALUES;
+    ALTER SEQUENCE journal_position RESTART
+"""
+
+
 @pytest.fixture(scope="session")
-def _migrated_template(postgres_server: Postgres) -> str:
+def _migrated(postgres_server: Postgres) -> str:
     from qhronos_core.adapters.postgres.schema import migrate
 
     url = postgres_server.new_database()
@@ -42,11 +57,11 @@ def _migrated_template(postgres_server: Postgres) -> str:
 
 
 @pytest.fixture
-def migrated_postgres_url(postgres_server: Postgres, _migrated_template: str) -> Iterator[str]:
-    """A migrated database of this test's own: a copy, which costs a fraction of migrating."""
-    url = postgres_server.new_database(template=_migrated_template)
-    yield url
-    postgres_server.drop_database(url)
+def migrated_postgres_url(_migrated: str) -> str:
+    """A migrated database with nothing in it and nobody connected: one for the run, emptied, which takes milliseconds."""
+    with psycopg.connect(_migrated, autocommit=True) as connection:
+        connection.execute(_AS_NEW)
+    return _migrated
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ _FREE_QUEUE: Final = """
     -- A claim that holds a row back has the event locked while it looks, and so have we: nothing is held unseen.
     -- The fence grows: whoever read the row as held reads again.
     UPDATE occurrences
-       SET held = NULL, due_at = greatest(scheduled_at, %(at)s), fence = fence + 1, updated_at = %(at)s
+       SET held = NULL, due_at = %(at)s, fence = fence + 1, updated_at = %(at)s
      WHERE id IN (SELECT DISTINCT ON (event_id) id FROM occurrences
                    WHERE event_id = ANY (%(events)s::uuid[]) AND unfinished AND held = 'overlap'
                    ORDER BY event_id, scheduled_at, id)

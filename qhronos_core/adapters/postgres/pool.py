@@ -8,7 +8,7 @@ transaction id, so that "unknown" is said only where the server itself cannot be
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, LiteralString, TypeVar
@@ -162,14 +162,13 @@ class Connections:
             for run in range(1, _RUNS + 1):
                 committing: str | None = None
                 try:
-                    async with self._connection() as connection:
+                    async with self._connection() as connection, _undone_if_it_fails(connection):
+                        await connection.execute("BEGIN")
                         transaction = Transaction(connection)
-                        async with connection.pipeline():
-                            await connection.execute("BEGIN")
-                            result = await work(transaction)
-                            committing = await transaction.id()
-                            await connection.execute("COMMIT")
-                        return result
+                        result = await work(transaction)
+                        committing = await transaction.id()
+                        await connection.execute("COMMIT")
+                    return result
                 except LOST_A_RACE:
                     await _back_off(run, last=run == _RUNS)
                 except AWAY as error:
@@ -252,6 +251,21 @@ class Connections:
                 case _:
                     break
         raise StoreUnavailableError()
+
+
+@asynccontextmanager
+async def _undone_if_it_fails(connection: AsyncConnection[Row]) -> AsyncIterator[None]:
+    """A pipeline, left in order whatever happened in it: else the driver warns of each transaction that was refused."""
+    failure: Exception | None = None
+    async with connection.pipeline() as pipeline:
+        try:
+            yield
+        except Exception as error:
+            failure = error
+            with suppress(psycopg.Error):
+                await pipeline.sync()
+    if failure is not None:
+        raise failure
 
 
 async def _undo(connection: AsyncConnection[Row]) -> None:
