@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ class ScriptedCourier:
         step = self._script.pop(0) if self._script else ACCEPT
         if isinstance(step, Outcome):
             return step
-        answer = step(delivery)
-        return await answer if hasattr(answer, "__await__") else answer
+        answer: Outcome = await given if isawaitable(given := step(delivery)) else given
+        return answer
 
     def host_of(self, event: Event) -> str | None:
         return None

@@ -120,7 +120,7 @@ async def test_an_old_claim_asks_the_store_before_it_is_sent(world: World, monke
 
 async def test_a_destination_that_is_full_costs_time_and_no_attempt(world: World) -> None:
     occurrence = await world.occurrence(scheduled_at=NOON)
-    world.courier.host_of = lambda _: "receiver.example"  # type: ignore[method-assign]
+    world.courier.host_of = lambda event: "receiver.example"  # type: ignore[method-assign]
     until = NOON + timedelta(seconds=7)
     await dispatcher_of(world, hosts=FullHosts(until)).run_once()
 
