@@ -37,7 +37,7 @@ HINT: Final = "dev.qhronos/hint"
 STREAMS: Final = 20  # open listen streams of one principal
 URIS: Final = 200  # its watched URIs, over all of them
 _PAGE: Final = 500
-_VERIFY_EVERY: Final = 5.0  # seconds; how long a revoked token's streams may stay open
+_VERIFY_EVERY: Final = 2.5  # seconds; with the two a copy of the revocations may be old, a stream ends within five
 _SEND_WITHIN: Final = 5.0  # seconds; a peer that stopped reading holds up only itself
 
 Hints = dict[str, dict[str, Any]]
@@ -103,10 +103,11 @@ class Hub:
 
     def __init__(self, face: Face) -> None:
         self._face = face
-        self._watching: dict[Dirty, _Watcher] = {}
+        self.watching: dict[Dirty, _Watcher] = {}
         self._owned: dict[str, _Owned] = {}
         self._cursor: Cursor | None = None
         self._stir = anyio.Event()
+        self._revoked = anyio.Event()
         self.closing = False
 
     @property
@@ -126,12 +127,12 @@ class Hub:
     def widen(self, dirty: Dirty, uri: str) -> None:
         """Watch one URI more. Raises MCPError over the principal's limit."""
         if uri not in dirty.wants:
-            self._take(self._watching[dirty], 1)
+            self._take(self.watching[dirty], 1)
             dirty.wants |= {uri}
 
     def narrow(self, dirty: Dirty, uri: str) -> None:
         if uri in dirty.wants:
-            self._take(self._watching[dirty], -1)
+            self._take(self.watching[dirty], -1)
             dirty.wants -= {uri}
 
     @asynccontextmanager
@@ -148,7 +149,7 @@ class Hub:
         self._take(watcher, len(wants))
         owned.open[kind] += 1
         dirty = Dirty(wants)
-        self._watching[dirty] = watcher
+        self.watching[dirty] = watcher
         try:
             if self.closing:
                 dirty.close()
@@ -159,7 +160,7 @@ class Hub:
             self._stir.set()
             yield dirty
         finally:
-            del self._watching[dirty]
+            del self.watching[dirty]
             owned.open[kind] -= 1
             self._take(watcher, -len(dirty.wants))
             if not owned.open.total():
@@ -186,16 +187,18 @@ class Hub:
     def close(self) -> None:
         """Streams end with a result and waits answer; whoever comes now is told at once."""
         self.closing = True
-        for dirty in list(self._watching):
+        for dirty in list(self.watching):
             dirty.close()
 
-    def _heard(self, _: Stirred) -> None:
+    def _heard(self, signal: Stirred) -> None:
         self._stir.set()
+        if signal.revoked:
+            self._revoked.set()
 
     async def _tail(self) -> None:
         poll = self._core.settings.scheduler.poll.total_seconds()
         while True:
-            if not self._watching:
+            if not self.watching:
                 self._cursor = None
             if self._cursor is None:
                 await self._sleep(None)
@@ -215,7 +218,7 @@ class Hub:
         except StoreUnavailableError:
             return False
         if page.truncated:
-            for dirty in self._watching:
+            for dirty in self.watching:
                 for uri in dirty.wants:
                     dirty.mark(uri, {"what": "look"})
         for line in page.lines:
@@ -234,18 +237,20 @@ class Hub:
             "cursor": str(Cursor(cursor.epoch, line.position)),
         }
         hint = {name: value for name, value in hint.items() if value is not None}
-        for dirty, watcher in self._watching.items():
+        for dirty, watcher in self.watching.items():
             if not dirty.wants.isdisjoint(uris) and _may_hear(watcher.caller, line.event):
                 for uri in uris:
                     dirty.mark(uri, hint)
 
     async def _verify(self) -> None:
-        """A watch ends with its token: expired, or revoked at most five seconds ago."""
+        """A watch ends with its token: expired, or revoked."""
         while True:
-            await anyio.sleep(_VERIFY_EVERY)
-            tokens = {watcher.token for watcher in self._watching.values()} - {None}
+            with anyio.move_on_after(_VERIFY_EVERY):
+                await self._revoked.wait()
+            self._revoked = anyio.Event()
+            tokens = {watcher.token for watcher in self.watching.values()} - {None}
             ended = {token for token in tokens if token is not None and await self._ended(token)}
-            for dirty, watcher in list(self._watching.items()):
+            for dirty, watcher in list(self.watching.items()):
                 if watcher.token in ended:
                     dirty.close()
 
