@@ -1,10 +1,10 @@
 """What the core needs from outside, as promises in prose."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from qhronos_core.domain.access import Access, Reach
@@ -348,6 +348,21 @@ class Waits(Protocol):
         ...
 
 
+PRESENT_FOR: Final = timedelta(seconds=30)
+
+
+class Presence(Protocol):
+    """Which WebSocket clients are connected to which node. A hint: it ages out after PRESENT_FOR."""
+
+    async def hold(self, node: str, names: Iterable[str]) -> None:
+        """These, and no others, are connected to `node` now."""
+        ...
+
+    async def elsewhere(self, node: str) -> frozenset[str]:
+        """The names connected to any other node."""
+        ...
+
+
 class Store(Protocol):
     """Durable truth. Both stores keep the same promises and answer one suite (tests/adapters/store).
 
@@ -363,6 +378,9 @@ class Store(Protocol):
 
     @property
     def journal(self) -> Journal: ...
+
+    @property
+    def presence(self) -> Presence: ...
 
     @property
     def tokens(self) -> Tokens: ...

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Mutable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -36,6 +37,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
+class ConnectedClients:
+    """The WebSocket clients of this node, and of the others as far as their presence is known."""
+
+    here: set[str] = field(default_factory=set)
+    elsewhere: frozenset[str] = frozenset()
+
+    def only_elsewhere(self, client_name: str) -> bool:
+        return client_name in self.elsewhere and client_name not in self.here
+
+
+@dataclass(slots=True)
 class Core:
     """What a face gets. Nothing in it is an adapter's own type."""
 
@@ -52,6 +64,8 @@ class Core:
     store: Store
     couriers: MutableMapping[ActionType, Courier]
     started_at: datetime
+    clients: ConnectedClients = field(default_factory=ConnectedClients)  # kept up to date by `/ws`
+    secrets_made: tuple[Path, ...] = ()  # files of this first start
     _loop: Loop | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _draining: bool = False
@@ -138,6 +152,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
         vault = keys.vault()
         couriers, check_destination, hosts = await _couriers(settings, stack)
         keeper = keeper_of(vault)
+        clients = ConnectedClients()
         events = EventCases(
             store,
             signals,
@@ -152,7 +167,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
         node = f"{socket.gethostname()[:40]}-{os.getpid()}-{randomness.token_hex(3)}"
         dispatcher = Dispatcher(
             store=store,
-            judge=Judgement(settings.scheduler.late_grace),
+            judge=Judgement(settings.scheduler.late_grace, clients),
             couriers=couriers,
             open_secrets=keeper.open,
             hosts=hosts,
@@ -182,6 +197,8 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
             store=store,
             couriers=couriers,
             started_at=clock.now(),
+            clients=clients,
+            secrets_made=keys.made,
             _loop=Loop(
                 store=store,
                 dispatcher=dispatcher,
@@ -216,6 +233,7 @@ class _Keys:
     """The secrets this node works with, from configuration or from its data directory."""
 
     settings: Settings
+    made: tuple[Path, ...]  # the files this start has made
     master_token: str
     jwt_secret: str
     at_rest_key: bytes
@@ -257,6 +275,7 @@ def _keys(settings: Settings) -> _Keys:
     from qhronos_core.adapters.local.vault import derived_key, read_key
 
     auth = settings.auth
+    made: tuple[Path, ...] = ()
     told = {
         "master_token": auth.master_token.get_secret_value() if auth.master_token else None,
         "jwt_secret": auth.jwt_secret.get_secret_value() if auth.jwt_secret else None,
@@ -271,6 +290,7 @@ def _keys(settings: Settings) -> _Keys:
             jwt_secret=auth.jwt_secret,
             at_rest_key=auth.at_rest_key,
         )
+        made = kept.made
         told = {
             "master_token": kept.master_token.get_secret_value(),
             "jwt_secret": kept.jwt_secret.get_secret_value(),
@@ -278,7 +298,7 @@ def _keys(settings: Settings) -> _Keys:
         }
     jwt_secret = told["jwt_secret"] or ""
     at_rest = read_key(told["at_rest_key"]) if told["at_rest_key"] else derived_key(jwt_secret)
-    return _Keys(settings, told["master_token"] or "", jwt_secret, at_rest)
+    return _Keys(settings, made, told["master_token"] or "", jwt_secret, at_rest)
 
 
 @asynccontextmanager

@@ -25,8 +25,10 @@ from qhronos_mcp.metrics import HttpMetrics
 from qhronos_mcp.middleware import Envelope, Guard, hosts_of, origins_of
 from qhronos_mcp.rest.answers import answer_problem
 from qhronos_mcp.rest.routes import openapi_document, rest_routes
+from qhronos_mcp.sockets import FRAME_MOST, Sockets
 from qhronos_mcp.verifier import Verifier
 from qhronos_mcp.web import web_routes
+from qhronos_mcp.welcome import welcome
 
 _LOG: Final = structlog.get_logger("qhronos.serve")
 GRACEFUL: Final = 5  # seconds that requests under way have, once the node is told to stop
@@ -38,15 +40,25 @@ def build_app(core: Core, settings: Settings) -> Starlette:
     verifier = Verifier(core)
     document = openapi_document()
     mcp = McpOverHttp(core, verifier)
-    routes: Sequence[BaseRoute] = [*rest_routes(core, verifier), *web_routes(document), mcp.route]
+    sockets = Sockets(core, verifier)
+    routes: Sequence[BaseRoute] = [
+        *rest_routes(core, verifier),
+        *web_routes(document),
+        *sockets.routes(),
+        mcp.route,
+    ]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        told = asyncio.create_task(sockets.run(), name="sockets")
         try:
             async with mcp.running():
                 core.start_scheduler()
                 yield
         finally:
+            sockets.close()
+            told.cancel()
+            await asyncio.wait([told])
             await core.aclose()
 
     metrics = HttpMetrics()
@@ -62,6 +74,7 @@ def build_app(core: Core, settings: Settings) -> Starlette:
     )
     app.router.redirect_slashes = False  # an unknown path is a JSON 404, not a guess
     app.state.core, app.state.metrics, app.state.openapi, app.state.mcp = core, metrics, document, mcp
+    app.state.sockets = sockets
     return app
 
 
@@ -69,6 +82,7 @@ def begin_stop(app: Starlette) -> None:
     """No new work, and whoever keeps a request open is let go: listen streams end with a result, waits answer."""
     app.state.core.begin_drain()
     app.state.mcp.hub.close()
+    app.state.sockets.close()
 
 
 class Server(uvicorn.Server):
@@ -112,18 +126,24 @@ async def _served(settings: Settings, listener: socket.socket, signals: "_Signal
             log_config=None,
             access_log=False,
             server_header=False,
+            ws="websockets-sansio",
+            ws_max_size=FRAME_MOST,
+            ws_ping_interval=20,
+            ws_ping_timeout=20,
             proxy_headers=bool(settings.server.trusted_proxies),
             forwarded_allow_ips=[str(network) for network in settings.server.trusted_proxies],
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACEFUL,
         )
-        server = Server(
-            config,
-            on_start=lambda: _LOG.info("serving", url=_address(listener), node=core.node),
-            on_exit=lambda: begin_stop(app),
-        )
+        server = Server(config, on_start=lambda: _started(core, _address(listener)), on_exit=lambda: begin_stop(app))
         signals.reach(server)
         await server.serve(sockets=[listener])
+
+
+def _started(core: Core, url: str) -> None:
+    _LOG.info("serving", url=url, node=core.node)
+    if core.secrets_made:
+        sys.stderr.write(welcome(url, core.secrets_made))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 def as_json(value: Any) -> str:
     """JSON of a value made of dicts, lists, strings, numbers, booleans and None; the order of keys is kept."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+    return _ENCODER.encode(value)
 
 
 def _plain(value: Any) -> Any:
@@ -31,6 +31,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return list(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
 
 
 @lru_cache(maxsize=4096)
@@ -48,6 +51,7 @@ def action_of(text: str) -> Action:
     return Action(ActionType(read["type"]), read["params"])
 
 
+@lru_cache(maxsize=1024)
 def policies_json(policies: Policies) -> str:
     retry = policies.retry
     return as_json(

@@ -428,9 +428,14 @@ def _header_names(value: object) -> list[str]:
     return _each(value, text)
 
 
+def is_client_name(text: str) -> bool:
+    """Whether a WebSocket client may be called so (rest.md §6)."""
+    return _CLIENT_NAME.fullmatch(text) is not None
+
+
 def _client_name(value: object) -> str:
     given = text(value)
-    if not _CLIENT_NAME.fullmatch(given):
+    if not is_client_name(given):
         meant = re.sub(r"[^A-Za-z0-9._-]+", "-", given).strip("-")[:128]
         raise Wrong("1 to 128 characters; letters A-Z, a-z, digits and ._- only.", *([meant] if meant else []))
     return given

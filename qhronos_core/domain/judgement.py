@@ -7,7 +7,7 @@ written with it. Stores and the dispatcher carry moves out; they decide nothing.
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from qhronos_core.domain import planning
 from qhronos_core.domain.errors import AlreadySettledError, ConflictError, NotFinishedError
@@ -39,6 +39,7 @@ from qhronos_core.domain.occurrence import (
 QUEUE_LIMIT: Final = 100
 CATCH_UP_LIMIT: Final = 100
 MISSED_ROWS_LIMIT: Final = 1_000
+LEFT_TO_OTHERS: Final = timedelta(milliseconds=100)  # how long a node leaves a row to the one that has its client
 
 
 class AckOutcome(StrEnum):
@@ -69,11 +70,27 @@ class Due:
     queued: int = 0  # others of this event held by overlap; likewise
 
 
+class Clients(Protocol):
+    """Which WebSocket clients are connected, as this node knows."""
+
+    def only_elsewhere(self, client_name: str) -> bool:
+        """Whether another node has this client and the one that judges has not."""
+        ...
+
+
+class NoClients:
+    """Nobody is connected anywhere."""
+
+    def only_elsewhere(self, client_name: str) -> bool:  # noqa: ARG002
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The Judge every store calls (ports.Judge). `late_grace`: how late a run may be and still simply run."""
 
     late_grace: timedelta = timedelta(minutes=1)
+    clients: Clients = NoClients()
 
     def judge(self, due: Due) -> Move:
         occurrence, event, now = due.occurrence, due.event, due.now
@@ -85,6 +102,10 @@ class Judgement:
             return _finished(event, occurrence, Happening.DELETED, now, Reason.DELETED)
         if _stopped_by_pause(event, occurrence):
             return _paused_over(event, occurrence, now)
+        if event.action.type is ActionType.WEBSOCKET and self.clients.only_elsewhere(
+            str(event.action.params["client_name"])
+        ):
+            return Move(occurrence, occurrence.changed(now, due_at=now + LEFT_TO_OTHERS))
         if self._late(due) and (caught_up := _caught_up(due)) is not None:
             return caught_up
         return _advancing(event, _judged_alone(due), now)

@@ -1,7 +1,7 @@
 """What happened and what is coming; the inbox; and the last word about an occurrence."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -22,8 +22,8 @@ from qhronos_core.domain.errors import (
 from qhronos_core.domain.event import Event, EventStatus
 from qhronos_core.domain.ids import EventId, OccurrenceId, occurrence_id
 from qhronos_core.domain.judgement import AckOutcome
-from qhronos_core.domain.lifecycle import FAILED, MISSED
-from qhronos_core.domain.occurrence import Attempt, Occurrence
+from qhronos_core.domain.lifecycle import DISPATCHED, FAILED, MISSED
+from qhronos_core.domain.occurrence import Attempt, Move, Occurrence
 from qhronos_core.domain.schedule import parse_duration
 from qhronos_core.ports import (
     Changes,
@@ -172,6 +172,15 @@ class OccurrenceCases:
             return answer
 
         return await replayed(self._store, once, lambda: decided(attempt))
+
+    async def give_back(self, occurrence_ids: Iterable[OccurrenceId]) -> None:
+        """Handed over to a client that has gone: no acknowledgement will come, so its time is up now."""
+        for given in occurrence_ids:
+            was = await self._store.occurrences.get(given)
+            if was.state is DISPATCHED and was.inbox_at is None:
+                now = await self._store.now()
+                await self._store.settle([Move(was, was.changed(now, due_at=now))])
+                await self._signals.announce(Stirred(now))
 
     async def retry(self, occurrence_id: UUID, *, caller: Principal, once: Once | None = None) -> OccurrenceAnswer:
         """Send a failed or missed occurrence again: a new round of attempts, the same id.

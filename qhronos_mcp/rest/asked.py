@@ -20,8 +20,8 @@ from qhronos_core.domain.schedule import parse_instant
 from qhronos_core.ports import EventQuery, OccurrenceQuery
 from qhronos_core.usecases.once import Once
 from qhronos_core.wiring import Core
+from qhronos_mcp import strict_json
 from qhronos_mcp.middleware import facts_of
-from qhronos_mcp.rest import strict_json
 
 BODY_LIMIT: Final = 1_048_576
 TAGS_LIMIT: Final = 64

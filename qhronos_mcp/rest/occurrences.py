@@ -10,8 +10,7 @@ from qhronos_core.domain.errors import Fault, InvalidInputError
 from qhronos_core.domain.ids import EventId
 from qhronos_core.ports import OccurrenceQuery
 from qhronos_core.usecases.occurrences import OccurrenceAnswer
-from qhronos_mcp import views
-from qhronos_mcp.rest import strict_json
+from qhronos_mcp import strict_json, views
 from qhronos_mcp.rest.answers import shown
 from qhronos_mcp.rest.asked import (
     caller_of,

@@ -419,7 +419,6 @@ def test_importing_it_loads_no_parser_driver_or_framework() -> None:
     assert not loaded & {
         "yaml",
         "pydantic_settings",
-        "cronsim",
         "psycopg",
         "redis",
         "aiohttp",

@@ -156,7 +156,10 @@ def test_sql_is_told_from_prose(text: str, is_sql: bool) -> None:
 
 
 def test_private_names_of_the_sdk_are_used_in_one_file() -> None:
-    """What the MCP SDK does not promise may change with any release; `compat.py` is where that is mended."""
+    """What the MCP SDK does not promise may change with any release; `compat.py` is where that is mended.
+
+    Private members are ruff's to find (SLF001); here, that nobody told it to look away.
+    """
     leaks: list[str] = []
     for path, tree in TREES.items():
         if path == Path("qhronos_mcp/mcp_server/compat.py"):
@@ -167,15 +170,8 @@ def test_private_names_of_the_sdk_are_used_in_one_file() -> None:
             if name.split(".")[0] in {"mcp", "mcp_types"}
             and any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
         ]
-        if path.parts[0] == "qhronos_mcp":
-            leaks += [
-                f"{path}:{node.lineno}: {node.attr}"
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Attribute)
-                and node.attr.startswith("_")
-                and not node.attr.startswith("__")
-                and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls", "os"})
-            ]
+        if "SLF" in (ROOT / path).read_text(encoding="utf-8"):
+            leaks.append(f"{path}: SLF is switched off")
     assert leaks == []
 
 

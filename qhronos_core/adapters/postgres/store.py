@@ -14,6 +14,7 @@ from qhronos_core.adapters.postgres.events import PostgresEvents
 from qhronos_core.adapters.postgres.journal import PostgresJournal
 from qhronos_core.adapters.postgres.occurrences import PostgresOccurrences
 from qhronos_core.adapters.postgres.pool import Connections, PoolSettings
+from qhronos_core.adapters.postgres.presence import PostgresPresence
 from qhronos_core.adapters.postgres.retention import retire
 from qhronos_core.adapters.postgres.rows import answer_of
 from qhronos_core.adapters.postgres.time import NOW, StoreTime
@@ -61,6 +62,7 @@ class PostgresStore:
         self.journal = PostgresJournal(self._callers, self.events, self._identity)
         self.tokens = PostgresTokens(self._callers, self._identity)
         self.waits = PostgresWaits(self._callers, self._time)
+        self.presence = PostgresPresence(self._callers, self._time)
         self._claiming = Claiming(self._dispatch, self._callers, self._time, clock)
         self._commits = Commits(self._callers, self._time)
 

@@ -1,10 +1,11 @@
 """Writing decided steps: a row changes only if its fence and state are still those the step was decided on."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from operator import attrgetter
+from typing import Final
 
 from qhronos_core.adapters.sqlite.events import end_event, pause_event
 from qhronos_core.adapters.sqlite.journal import write_entries
@@ -20,6 +21,7 @@ from qhronos_core.adapters.sqlite.statements import UNFINISHED, columns, marks
 from qhronos_core.domain.ids import EventId, microseconds
 from qhronos_core.domain.occurrence import Attempt, Move, Occurrence
 
+_MOVING: Final = attrgetter(*MOVING_COLUMNS)
 _INSERT: Final = f"INTO occurrences ({columns(OCCURRENCE_COLUMNS)}) VALUES ({marks(len(OCCURRENCE_COLUMNS))})"
 INSERT_PLANNED: Final = f"INSERT {_INSERT}"
 # Its instant may have a row already: that row stands, and this one is left out.
@@ -32,11 +34,14 @@ def write_move(connection: sqlite3.Connection, move: Move) -> bool:
 
     Only what the step changes is set: an index whose columns stay is not touched.
     """
-    was, now = move.was, move.now
-    changed = tuple(name for name in MOVING_COLUMNS if getattr(was, name) != getattr(now, name))
-    values: Iterable[Any] = (column(getattr(now, name)) for name in changed)
-    guarded = (*values, was.id.bytes, was.fence, was.state)
-    return connection.execute(_update(changed), guarded).rowcount == 1
+    was = move.was
+    changed = [
+        (name, after)
+        for name, before, after in zip(MOVING_COLUMNS, _MOVING(was), _MOVING(move.now), strict=True)
+        if before is not after and before != after
+    ]
+    guarded = (*(column(value) for _, value in changed), was.id.bytes, was.fence, was.state)
+    return connection.execute(_update(tuple(name for name, _ in changed)), guarded).rowcount == 1
 
 
 @lru_cache(maxsize=256)

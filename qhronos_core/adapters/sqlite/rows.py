@@ -155,7 +155,36 @@ def column(value: Any) -> Any:
 
 
 def occurrence_row(occurrence: Occurrence) -> Row:
-    return tuple(column(getattr(occurrence, name)) for name in OCCURRENCE_COLUMNS)
+    return (
+        occurrence.id.bytes,
+        occurrence.event_id.bytes,
+        microseconds(occurrence.scheduled_at),
+        microseconds(occurrence.created_at),
+        microseconds(occurrence.updated_at),
+        microseconds(occurrence.round_began_at),
+        stamp(occurrence.due_at),
+        occurrence.cause,
+        occurrence.state,
+        occurrence.advances,
+        occurrence.ordinal,
+        occurrence.fence,
+        occurrence.attempts_made,
+        occurrence.attempts_before,
+        occurrence.round,
+        occurrence.event_version,
+        occurrence.held,
+        stamp(occurrence.inbox_at),
+        stamp(occurrence.lease_until),
+        occurrence.node,
+        occurrence.holder,
+        stamp(occurrence.claimed_at),
+        occurrence.missed,
+        stamp(occurrence.missed_since),
+        occurrence.reason,
+        occurrence.note,
+        stamp(occurrence.acknowledged_at),
+        stamp(occurrence.finished_at),
+    )
 
 
 def occurrence_of(row: Row) -> Occurrence:

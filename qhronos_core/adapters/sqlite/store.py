@@ -12,7 +12,7 @@ from uuid import UUID
 
 from qhronos_core.adapters.migrations import StoreRefusedError
 from qhronos_core.adapters.sqlite import changes as writing
-from qhronos_core.adapters.sqlite import claims, migrating, occurrences, retention, tokens, waits
+from qhronos_core.adapters.sqlite import claims, migrating, occurrences, presence, retention, tokens, waits
 from qhronos_core.adapters.sqlite.errors import is_busy
 from qhronos_core.adapters.sqlite.events import SqliteEvents
 from qhronos_core.adapters.sqlite.file import FILE_NAME, StoreFile, mark_as_ours
@@ -42,6 +42,7 @@ class SqliteStore:
         self.journal = SqliteJournal(self._readers, store_id)
         self.tokens = SqliteTokens(self._readers, store_id)
         self.waits = waits.SqliteWaits(self._readers, self._writer, clock)
+        self.presence = presence.SqlitePresence(self._readers, self._writer, clock)
 
     async def now(self) -> datetime:
         return self._clock.now()

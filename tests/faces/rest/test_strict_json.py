@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qhronos_core.domain.errors import InvalidInputError
-from qhronos_mcp.rest import strict_json
+from qhronos_mcp import strict_json
 
 
 @pytest.mark.parametrize(

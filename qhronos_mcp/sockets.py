@@ -1,0 +1,384 @@
+"""`/ws` (rest.md §8): deliveries to connected clients by name, and copies of what is due to those who listen by tag.
+
+`Sockets` is the courier of `websocket` events. Writing a frame is not acceptance: an occurrence handed to
+a socket waits for its acknowledgement, and if that socket ends, its time is up at once. Who may have what is decided at
+each send, by the event's labels as they are then.
+"""
+
+import asyncio
+import json
+from collections import defaultdict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from qhronos_core.domain import access
+from qhronos_core.domain.access import READ, WRITE, Principal
+from qhronos_core.domain.errors import ForbiddenError, InvalidInputError, QhronosError, UnauthenticatedError
+from qhronos_core.domain.event import ActionType, Event
+from qhronos_core.domain.fields import is_client_name
+from qhronos_core.domain.ids import OccurrenceId
+from qhronos_core.domain.journal import Cursor
+from qhronos_core.domain.occurrence import AttemptOutcome, EntryKind, Occurrence, Outcome, Reason
+from qhronos_core.domain.payload import payload
+from qhronos_core.ports import Delivery, Stirred
+from qhronos_core.wiring import Core
+from qhronos_mcp.problems import describe
+from qhronos_mcp.strict_json import read_object
+from qhronos_mcp.verifier import Verifier
+
+_log = structlog.get_logger("qhronos.sockets")
+
+FRAME_MOST: Final = 64 * 1024
+FIRST_FRAME_WITHIN: Final = 10.0
+WRITE_WITHIN: Final = 5.0
+WAITING_MOST: Final = 256  # frames; a client that falls further behind is cut off, and harms nobody else
+BAD_FRAMES_MOST: Final = 3
+LOOK_EVERY: Final = 5.0  # seconds between looks at a socket's token, and between words about who is connected
+TAIL_EVERY: Final = 1.0
+SOCKETS_MOST: Final = 100  # of one principal
+
+BAD_FRAMES, TOKEN_BAD, NOT_ALLOWED, TOO_SLOW, TOO_MANY, GOING_AWAY = 4400, 4401, 4403, 4408, 4429, 1001
+
+
+class _Closing(Exception):
+    """The socket ends, with this code."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(eq=False, slots=True)
+class _Socket:
+    """One connection. Frames wait in a bounded queue, so that a stalled reader holds up nobody."""
+
+    websocket: WebSocket
+    token: str = ""
+    caller: Principal | None = None
+    client_name: str | None = None
+    tags: frozenset[str] = frozenset()
+    bad_frames: int = 0
+    frames: "asyncio.Queue[str]" = field(default_factory=lambda: asyncio.Queue(WAITING_MOST))
+    unacknowledged: set[OccurrenceId] = field(default_factory=set)
+    ended: "asyncio.Future[_Closing]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def send(self, frame: dict[str, Any]) -> bool:
+        """Queue a frame; False, and the socket ends, if too many wait already."""
+        try:
+            self.frames.put_nowait(json.dumps(frame, ensure_ascii=False))
+        except asyncio.QueueFull:
+            self.end(_Closing(TOO_SLOW, "too many frames wait for this client"))
+            return False
+        return True
+
+    def end(self, closing: _Closing) -> None:
+        if not self.ended.done():
+            self.ended.set_result(closing)
+
+
+class Sockets:
+    """Every `/ws` connection of this node; the courier of its `websocket` occurrences."""
+
+    def __init__(self, core: Core, verifier: Verifier) -> None:
+        self._core = core
+        self._verifier = verifier
+        self._open: set[_Socket] = set()
+        self._clients: defaultdict[str, deque[_Socket]] = defaultdict(deque)
+        self._listeners: set[_Socket] = set()
+        self._stirred = asyncio.Event()  # the journal may have grown
+        self._present = asyncio.Event()  # who is connected has changed
+        self._closing = False
+        core.couriers[ActionType.WEBSOCKET] = self
+
+    def routes(self) -> list[WebSocketRoute]:
+        return [WebSocketRoute("/ws", self._serve)]
+
+    # --- the courier ----------------------------------------------------------------------------
+
+    def host_of(self, event: Event) -> str | None:  # noqa: ARG002
+        return None
+
+    async def deliver(self, delivery: Delivery) -> Outcome:
+        """Hand it to one socket of the name, taking turns. No client here: refused, `no_client`."""
+        name = str(delivery.event.action.params["client_name"])
+        line = self._clients.get(name, deque())
+        for _ in range(len(line)):
+            socket = line[0]
+            line.rotate(-1)
+            if socket.caller is None or not access.may(socket.caller, WRITE, delivery.event.labels):
+                continue
+            if socket.send(_frame(delivery.event, delivery.occurrence, attempt=delivery.attempt)):
+                socket.unacknowledged.add(delivery.occurrence.id)
+                return Outcome(AttemptOutcome.ACCEPTED, awaits_ack=True, destination=f"q:{name}")
+        return Outcome(AttemptOutcome.REFUSED, error=Reason.NO_CLIENT.value, destination=f"q:{name}")
+
+    # --- the life of the node -------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Tell the store who is connected, look at tokens again, and tail the journal for tag listeners."""
+        deaf = self._core.signals.listen(self._heard)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._say_who_is_here())
+                group.create_task(self._look_at_tokens())
+                group.create_task(self._tail())
+        finally:
+            deaf()
+
+    def close(self) -> None:
+        """The node stops: every socket ends, and its clients connect to another."""
+        self._closing = True
+        for socket in tuple(self._open):
+            socket.end(_Closing(GOING_AWAY, "the node is stopping"))
+
+    def _heard(self, _: Stirred) -> None:
+        self._stirred.set()
+
+    async def _say_who_is_here(self) -> None:
+        said: frozenset[str] = frozenset()
+        while True:
+            names = frozenset(self._clients)
+            try:
+                if names or said:
+                    await self._core.store.presence.hold(self._core.node, names)
+                    said = names
+                self._core.clients.elsewhere = await self._core.store.presence.elsewhere(self._core.node)
+            except QhronosError as error:
+                _log.warning("presence_not_told", code=error.code)
+            self._present.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY if names else TAIL_EVERY):
+                    await self._present.wait()
+
+    async def _look_at_tokens(self) -> None:
+        """A revoked or expired token's sockets end within 5 s."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY / 2)
+            for socket in tuple(self._open):
+                if socket.caller is None:
+                    continue
+                try:
+                    socket.caller = await self._core.tokens.authenticate(socket.token)
+                except UnauthenticatedError:
+                    socket.end(_Closing(TOKEN_BAD, "the token is no longer good"))
+                except QhronosError as error:
+                    _log.warning("token_not_looked_at", code=error.code)
+
+    async def _tail(self) -> None:
+        """Copies of what falls due, to those who listen by tag and may read it: hints, nothing to acknowledge."""
+        cursor: Cursor | None = None
+        while True:
+            self._stirred.clear()
+            try:
+                if not self._listeners:
+                    cursor = None
+                elif cursor is None:
+                    cursor = await self._core.journal.end()
+                else:
+                    cursor = await self._copied(cursor)
+            except QhronosError as error:
+                _log.warning("journal_not_read", code=error.code)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TAIL_EVERY):
+                    await self._stirred.wait()
+
+    async def _copied(self, cursor: Cursor) -> Cursor:
+        page = await self._core.journal.after(cursor, limit=500)
+        due = [
+            (line.event, line.entry.occurrence_id)
+            for line in page.lines
+            if line.entry.kind is EntryKind.OCCURRENCE_DUE and line.event is not None and line.entry.occurrence_id
+        ]
+        wanted = [(event, row_id) for event, row_id in due if any(s.tags & set(event.tags) for s in self._listeners)]
+        rows = await self._core.store.occurrences.many([row_id for _, row_id in wanted]) if wanted else {}
+        for event, row_id in wanted:
+            row = rows.get(row_id)
+            for socket in tuple(self._listeners):
+                readable = socket.caller is not None and access.may(socket.caller, READ, event.labels)
+                if row is not None and readable and socket.tags & set(event.tags):
+                    socket.send(_frame(event, row, attempt=row.attempts_made))
+        return page.cursor
+
+    # --- one connection -------------------------------------------------------------------------
+
+    async def _serve(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        socket = _Socket(websocket)
+        if self._closing:
+            await websocket.close(GOING_AWAY, "the node is stopping")
+            return
+        self._open.add(socket)
+        tasks = [asyncio.create_task(self._read(socket)), asyncio.create_task(self._write(socket))]
+        try:
+            closing = await socket.ended
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._forget(socket)
+        if websocket.application_state is WebSocketState.CONNECTED:
+            with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+                async with asyncio.timeout(WRITE_WITHIN):
+                    await websocket.close(closing.code, closing.reason)
+        await self._core.occurrences.give_back(socket.unacknowledged)
+
+    def _forget(self, socket: _Socket) -> None:
+        self._open.discard(socket)
+        self._listeners.discard(socket)
+        name = socket.client_name
+        if name is not None and name in self._clients:
+            with suppress(ValueError):
+                self._clients[name].remove(socket)
+            if not self._clients[name]:
+                del self._clients[name]
+                self._core.clients.here.discard(name)
+        self._present.set()
+
+    async def _write(self, socket: _Socket) -> None:
+        try:
+            while True:
+                frame = await socket.frames.get()
+                async with asyncio.timeout(WRITE_WITHIN):
+                    await socket.websocket.send_text(frame)
+        except TimeoutError:
+            socket.end(_Closing(TOO_SLOW, "a frame was not taken in time"))
+        except (RuntimeError, WebSocketDisconnect):
+            socket.end(_Closing(GOING_AWAY, "the client has gone"))
+
+    async def _read(self, socket: _Socket) -> None:
+        try:
+            header = socket.websocket.headers.get("authorization")
+            if header is not None:
+                socket.caller = await self._verifier.principal(header)
+                socket.token = header.partition(" ")[2]
+            async with asyncio.timeout(FIRST_FRAME_WITHIN):
+                first = await socket.websocket.receive()
+            await self._heard_frame(socket, first)
+            while True:
+                await self._heard_frame(socket, await socket.websocket.receive())
+        except _Closing as closing:
+            socket.end(closing)
+        except UnauthenticatedError:
+            socket.end(_Closing(TOKEN_BAD, "a valid token is needed"))
+        except TimeoutError:
+            socket.end(_Closing(BAD_FRAMES, "the first frame did not come within 10 s"))
+        except (RuntimeError, WebSocketDisconnect):
+            socket.end(_Closing(GOING_AWAY, "the client has gone"))
+        except Exception:
+            _log.exception("socket_failed")
+            socket.end(_Closing(1011, "something failed on our side"))
+
+    async def _heard_frame(self, socket: _Socket, message: Any) -> None:
+        """One frame: an answer, or an error frame; three errors in a row end the socket."""
+        if message["type"] == "websocket.disconnect":
+            raise _Closing(GOING_AWAY, "the client has gone")
+        try:
+            frame = _object_in(message)
+            handler = self._handler_of(frame)
+            answer = await handler(socket, frame)
+        except (UnauthenticatedError, _Closing):
+            raise
+        except QhronosError as error:
+            if socket.caller is None:
+                raise _Closing(TOKEN_BAD, "the first frame must prove a token") from None
+            problem = describe(error)
+            socket.send({"type": "error", "code": problem.code, "message": problem.message})
+            socket.bad_frames += 1
+            if isinstance(error, ForbiddenError) and socket.client_name is None and not socket.tags:
+                raise _Closing(NOT_ALLOWED, "this token may not do that") from None
+            if socket.bad_frames >= BAD_FRAMES_MOST:
+                raise _Closing(BAD_FRAMES, "three bad frames in a row") from None
+            return
+        socket.bad_frames = 0
+        socket.send(answer)
+
+    def _handler_of(self, frame: dict[str, Any]) -> Callable[[_Socket, dict[str, Any]], Any]:
+        handlers = {"client-hook": self._hook, "tag-listener": self._listen, "ack": self._acknowledge}
+        kind = frame.get("type")
+        if not isinstance(kind, str) or kind not in handlers:
+            raise InvalidInputError.of("type", "One of client-hook, tag-listener, ack.", got=kind)
+        return handlers[kind]
+
+    async def _proved(self, socket: _Socket, frame: dict[str, Any]) -> Principal:
+        """Who speaks: by the header, or by the token in the frame."""
+        token = frame.get("token")
+        if token is not None:
+            if not isinstance(token, str):
+                raise UnauthenticatedError
+            socket.caller = await self._core.tokens.authenticate(token)
+            socket.token = token
+        if socket.caller is None:
+            raise UnauthenticatedError
+        same = sum(other.caller is not None and other.token == socket.token for other in self._open)
+        if same > SOCKETS_MOST:
+            raise _Closing(TOO_MANY, "too many sockets of one token")
+        return socket.caller
+
+    async def _hook(self, socket: _Socket, frame: dict[str, Any]) -> dict[str, Any]:
+        caller = await self._proved(socket, frame)
+        name = frame.get("client_name")
+        if not isinstance(name, str) or not is_client_name(name):
+            raise InvalidInputError.of("client_name", "1 to 128 of A-Z a-z 0-9 . _ -", got=name)
+        access.require_writer(caller)
+        if socket.client_name != name:
+            if socket.client_name is not None:
+                raise InvalidInputError.of("client_name", "This socket has a name already; open another for another.")
+            socket.client_name = name
+            self._clients[name].append(socket)
+            self._core.clients.here.add(name)
+            self._present.set()
+        return {"type": "ack", "message": "subscription registered"}
+
+    async def _listen(self, socket: _Socket, frame: dict[str, Any]) -> dict[str, Any]:
+        await self._proved(socket, frame)
+        tags = frame.get("tags")
+        if not isinstance(tags, list) or not tags or not all(isinstance(tag, str) for tag in tags):
+            raise InvalidInputError.of("tags", "A list of one or more tags.")
+        socket.tags |= frozenset(tags)
+        self._listeners.add(socket)
+        self._stirred.set()
+        return {"type": "ack", "message": "subscription registered"}
+
+    async def _acknowledge(self, socket: _Socket, frame: dict[str, Any]) -> dict[str, Any]:
+        caller = await self._proved(socket, frame)
+        occurrence_id = _id_in(frame, "occurrence_id")
+        found = await self._core.occurrences.get(occurrence_id, caller=caller)
+        if frame.get("event_id") is not None and _id_in(frame, "event_id") != found.event.id:
+            raise InvalidInputError.of("event_id", "This occurrence belongs to another event.")
+        said = {name: frame.get(name) for name in ("delay", "note")}
+        for name, value in {**said, "outcome": frame.get("outcome")}.items():
+            if value is not None and not isinstance(value, str):
+                raise InvalidInputError.of(name, "This must be text.")
+        answer = await self._core.occurrences.acknowledge(
+            occurrence_id, frame.get("outcome") or "done", caller=caller, **said
+        )
+        socket.unacknowledged.discard(OccurrenceId(occurrence_id))
+        return {"type": "ack", "occurrence_id": str(occurrence_id), "status": str(answer.occurrence.state)}
+
+
+def _frame(event: Event, occurrence: Occurrence, *, attempt: int) -> dict[str, Any]:
+    return {"type": "event", **payload(event, occurrence), "attempt": attempt}
+
+
+def _object_in(message: Any) -> dict[str, Any]:
+    text = message.get("text")
+    if text is None:
+        raise InvalidInputError("Text frames only.")
+    if len(text.encode()) > FRAME_MOST:
+        raise _Closing(BAD_FRAMES, "a frame has at most 64 KiB")
+    return dict(read_object(text.encode()))
+
+
+def _id_in(frame: dict[str, Any], name: str) -> UUID:
+    try:
+        return UUID(frame.get(name))
+    except (TypeError, ValueError, AttributeError):
+        raise InvalidInputError.of(name, "This must be a UUID.") from None
