@@ -130,7 +130,7 @@ async def a_house(world: World, data_dir: Path) -> AsyncIterator[House]:
         house.url = f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
         serving = asyncio.create_task(server.serve([listening]))
-        while not server.started:  # noqa: ASYNC110 - uvicorn tells in no other way
+        while not server.started:
             await asyncio.sleep(0.005)
         try:
             yield house
