@@ -485,6 +485,8 @@ class _Reading:
     def _agree_on_the_status(self) -> None:
         if self._event is not None and self._values.get("paused_until", UNSET) == self._event.paused_until:
             del self._values["paused_until"]
+        if self._is_faulty("status") and self._given.get("paused_until") is not None:
+            self._mend("status", {"status": "paused"})
         if self._values.get("status") is not EventStatus.ACTIVE:
             return
         if self._is_faulty("paused_until"):
