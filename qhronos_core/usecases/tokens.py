@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hmac import compare_digest
 from itertools import chain
 from typing import Any, Final
@@ -26,7 +26,7 @@ from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.ids import EventId, TokenId, new_id, new_token_id
 from qhronos_core.domain.occurrence import Entry, EntryKind
 from qhronos_core.domain.plain import CONTROL, fault_in, printable
-from qhronos_core.domain.schedule import parse_instant, say_instant
+from qhronos_core.domain.schedule import parse_instant, say_duration, say_instant
 from qhronos_core.ports import (
     Changes,
     Claims,
@@ -142,7 +142,7 @@ class TokenCases:
         """
         await audited(self._store, caller, "mint", lambda: access.require_master(caller))
         now = await self._store.now()
-        asked = _read(fields, now, self._max_life, self._reserved_subs)
+        asked = read_request(fields, now, self._max_life, self._reserved_subs)
         claims = Claims(new_token_id(now), asked.sub, asked.access, asked.scope, _whole(now), asked.expires_at)
         if _Index(await self._store.tokens.revocations()).covers(claims):
             claims = replace(claims, issued_at=claims.issued_at + _SECOND)  # all of this second were revoked in it
@@ -372,14 +372,21 @@ class _Copy:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
+    """What a new token shall say."""
+
     sub: str
     access: Access
     scope: tuple[str, ...]
     expires_at: datetime
 
 
-def _read(fields: Mapping[str, Any], now: datetime, max_life: timedelta, reserved: frozenset[str]) -> _Asked:
+def read_request(fields: Mapping[str, Any], now: datetime, max_life: timedelta, reserved: frozenset[str]) -> Asked:
+    """What is asked of a token to be made at `now`.
+
+    Raises:
+        InvalidInputError: every fault, ten at most, each with what to send instead.
+    """
     faults: list[Fault] = []
     for name in fields:
         if name not in _FIELDS:
@@ -404,7 +411,7 @@ def _read(fields: Mapping[str, Any], now: datetime, max_life: timedelta, reserve
     if faults:
         raise InvalidInputError(faults=faults)
     del asked["type"]
-    return _Asked(**asked)
+    return Asked(**asked)
 
 
 def _refused(field: str, why: str, got: object, *meant: object) -> InvalidInputError:
@@ -470,15 +477,25 @@ def _meant(given: Sequence[object], sub: object) -> list[str]:
 def _expires_at(given: object, now: datetime, max_life: timedelta) -> datetime:
     """Whole seconds: a fraction is cut, so that nothing lives longer than was asked."""
     soon, latest = _whole(now + min(DEFAULT_LIFE, max_life)), _whole(now) + max_life
+
+    def lies_ahead(said: str) -> bool:
+        return now + _SECOND < parse_instant(said, field="expires_at", timezone="UTC") <= latest
+
     if given is None:
         return soon
     if not isinstance(given, str):
         raise _refused("expires_at", "An instant as text, such as 2030-01-01T00:00:00Z.", given, say_instant(soon))
-    expires_at = _whole(parse_instant(given, field="expires_at", timezone=None)).astimezone(UTC)
+    try:
+        expires_at = _whole(parse_instant(given, field="expires_at", timezone=None))
+    except InvalidInputError as error:
+        fault = error.faults[0]
+        said = [str(fix["expires_at"]) for fix in fault.fix if fix.keys() == {"expires_at"}]
+        meant = list(filter(lies_ahead, said)) or [say_instant(soon)]
+        raise _refused("expires_at", fault.why, given, *meant) from None
     if expires_at <= now + _SECOND:
         raise _refused("expires_at", "It must lie ahead.", given, say_instant(soon))
     if expires_at > latest:
-        raise _refused("expires_at", f"A token lives at most {max_life.days} days.", given, say_instant(_whole(latest)))
+        raise _refused("expires_at", f"A token lives at most {say_duration(max_life)}.", given, say_instant(latest))
     return expires_at
 
 
