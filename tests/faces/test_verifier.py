@@ -43,7 +43,7 @@ class Tokens:
 
 
 def verifier(tokens: Tokens | None = None) -> Verifier:
-    return Verifier(cast(Core, SimpleNamespace(tokens=tokens or Tokens())))
+    return Verifier(cast("Core", SimpleNamespace(tokens=tokens or Tokens())))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
