@@ -10,6 +10,7 @@ where clocks change                               pattern.py, wallclock.py
 Zones, exclusions, refusals                       zones.py, exclusions.py, refusal.py
 """
 
+from qhronos_core.domain.schedule.acceptance import GRACE
 from qhronos_core.domain.schedule.durations import parse_duration, say_duration
 from qhronos_core.domain.schedule.instants import parse_instant, say_instant
 from qhronos_core.domain.schedule.preview import preview
@@ -23,7 +24,7 @@ from qhronos_core.domain.schedule.refusal import (
     TooOftenError,
     UnknownTimezoneError,
 )
-from qhronos_core.domain.schedule.timetable import GRACE, Run, Timetable
+from qhronos_core.domain.schedule.timetable import Run, Timetable
 from qhronos_core.domain.schedule.zones import check_timezone, tzdata_version, zone
 
 __all__ = [

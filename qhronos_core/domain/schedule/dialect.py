@@ -100,7 +100,7 @@ def _whole(most: int) -> Callable[[object], Checked]:
         if type(value) is int and 1 <= value <= most:
             return None, value
         number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else value
-        better = min(max(int(number), 1), most) if isinstance(number, int) and abs(number) < 10**12 else _DROP
+        better = min(max(number, 1), most) if type(number) is int and abs(number) < 10**12 else _DROP
         return f"A whole number from 1 to {most:,}.", better
 
     return check

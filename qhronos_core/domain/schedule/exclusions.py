@@ -7,7 +7,7 @@ from typing import Final
 
 from qhronos_core.domain.schedule.instants import NoInstant, read_date, read_instant
 from qhronos_core.domain.schedule.refusal import refusal
-from qhronos_core.domain.schedule.wallclock import DAY, WallClock, date_of, instant_of, seconds
+from qhronos_core.domain.schedule.wallclock import DAY, WallClock, instant_of, seconds
 
 MOST: Final = 100
 _LONGEST_TEXT: Final = 64
@@ -38,20 +38,12 @@ class Exclusions:
         return instant if instant in self.instants else None
 
 
-def read_exclusions(texts: Sequence[str], clock: WallClock, *, zone_given: bool) -> Exclusions:
+def read_exclusions(texts: Sequence[object], clock: WallClock, *, zone_given: bool) -> Exclusions:
     """What the texts leave out.
 
     Raises:
         InvalidExclusionError: more than 100, or one that is no day, no range of days and no instant.
     """
-    if isinstance(texts, str) or not isinstance(texts, Sequence):
-        raise refusal(
-            "exclusions",
-            "Exclusions are a list of texts.",
-            got=texts,
-            code="invalid_exclusion",
-            fix=[{"exclusions": [texts]}, {"exclusions": []}],
-        )
     if len(texts) > MOST:
         raise refusal(
             "exclusions",
@@ -81,18 +73,14 @@ def read_exclusions(texts: Sequence[str], clock: WallClock, *, zone_given: bool)
     return Exclusions(tuple(sorted(ranges)), frozenset(instants))
 
 
-def without(texts: Sequence[str], index: int) -> dict[str, object]:
+def without(texts: Sequence[object], index: int) -> dict[str, object]:
     """The fix that leaves one exclusion out."""
     return {"exclusions": [*texts[:index], *texts[index + 1 :]]}
 
 
-def _refused(texts: Sequence[str], index: int, why: str, *better: str) -> Exception:
+def _refused(texts: Sequence[object], index: int, why: str, *better: str) -> Exception:
     fixes: list[dict[str, object]] = [{"exclusions": [*texts[:index], each, *texts[index + 1 :]]} for each in better]
     text = texts[index]
     if isinstance(text, str) and read_date(text[:10]) is not None:
         fixes.append({"exclusions": [*texts[:index], text[:10], *texts[index + 1 :]]})
     return refusal("exclusions", why, got=text, code="invalid_exclusion", fix=[*fixes, without(texts, index)][:3])
-
-
-def say_day(day: int) -> str:
-    return date_of(day).isoformat()

@@ -14,12 +14,12 @@ _LONGEST = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 Fix = dict[str, object]
 
 
-def why_never(rule: Rule, now: datetime) -> tuple[str, list[Fix]]:
-    """One sentence, and requests that were probably meant, likeliest first. For a rule without bounds in its way."""
+def why_never(rule: Rule, now: datetime, before: int) -> tuple[str, list[Fix]]:
+    """One sentence, and requests that were probably meant, likeliest first. For a rule with nothing in [now, `before`)."""
     if isinstance(rule, CronRule):
         return _of_cron(rule, now)
     if isinstance(rule, RecurrenceRule):
-        return _of_recurrence(rule, now)
+        return _of_recurrence(rule, now, before)
     return "It never comes within 50 years.", [{"start_time": say_instant(now + timedelta(days=1))}]
 
 
@@ -38,7 +38,7 @@ def _of_cron(rule: CronRule, now: datetime) -> tuple[str, list[Fix]]:
     return "It never comes within 50 years.", [{"start_time": say_instant(now + timedelta(days=1))}]
 
 
-def _of_recurrence(rule: RecurrenceRule, now: datetime) -> tuple[str, list[Fix]]:
+def _of_recurrence(rule: RecurrenceRule, now: datetime, before: int) -> tuple[str, list[Fix]]:
     recurrence: Recurrence = rule.recurrence
     parts = recurrence.parts
     spelled = spelled_parts(rule.text)
@@ -51,7 +51,7 @@ def _of_recurrence(rule: RecurrenceRule, now: datetime) -> tuple[str, list[Fix]]
         ]
     if parts.until is not None and parts.until <= now:
         return "UNTIL has gone by.", [spelled.without("UNTIL")]
-    if parts.count is not None and RecurrenceRule(recurrence.endless(), rule.text).next_after(now) is not None:
+    if parts.count is not None and RecurrenceRule(recurrence.endless(), rule.text).next_after(now, before) is not None:
         used = "COUNT is used up: it counts from the start, past runs too."
         more = [spelled.having("COUNT", str(parts.count + 1))] if parts.count < 100_000 else []
         return used, [*more, spelled.without("COUNT")]

@@ -1,7 +1,7 @@
 """The schedule language as one pure function: words in, instants out."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from qhronos_core.domain.schedule.refusal import InThePastError, refusal
@@ -38,8 +38,8 @@ def preview(
     Raises:
         ScheduleError: a ValueError; see `refusal.py`. Nothing else is raised, whatever `schedule` holds.
     """
-    if not isinstance(after, datetime) or after.tzinfo is None:
-        raise refusal("after", "An aware datetime.", got=after)
+    if not isinstance(after, datetime):
+        raise refusal("after", "An aware datetime.", got=str(after))
     if type(count) is not int or count < 0:
         raise refusal("count", "A whole number from 0.", got=count)
     if max_occurrences is not None and (
@@ -67,7 +67,7 @@ def preview(
         return []
     most = count if max_occurrences is None else min(count, max_occurrences)
     found: list[datetime] = []
-    at: datetime | None = after.astimezone(UTC)
+    at: datetime | None = table.anchor
     while len(found) < most and at is not None and (at := table.next_after(at)) is not None:
         found.append(at)
     return found

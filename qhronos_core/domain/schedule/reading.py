@@ -1,12 +1,10 @@
 """Reading `schedule`: seven forms, told apart by their first characters, so nothing is guessed.
 
-`read_rule` is pure and remembers what it has read: a dispatcher asks for the same rules again and again.
-Its refusals carry guesses as fixes; `timetable.py` tries them.
+The refusals carry guesses as fixes; `request.py` tries them.
 """
 
 import re
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Final
 
 from qhronos_core.domain.schedule.cron import BadCron, Cron, read_cron
@@ -37,7 +35,6 @@ _CALENDAR: Final = re.compile(r"(?:RRULE[:=;] *)?(FREQ *=[^\s\\]+)", re.IGNORECA
 _CALENDAR_START: Final = re.compile(r"DTSTART[^:=]*[:=]([0-9TZ:+-]+)", re.IGNORECASE)
 
 
-@lru_cache(maxsize=8192)
 def read_rule(text: str, zone: str, zone_given: bool, anchor: datetime, start: datetime | None) -> Rule:
     """The rule a text stands for, accepted at `anchor`.
 

@@ -29,7 +29,7 @@ from qhronos_core.domain.schedule.pattern import (
 from qhronos_core.domain.schedule.rrule import Parts
 from qhronos_core.domain.schedule.wallclock import DAY, HORIZON, WallClock, date_of, day_of, seconds
 
-_MONTHS_KEPT: Final = 1024
+_MONTHS_KEPT: Final = 64
 
 
 class Recurrence(Pattern):
@@ -45,7 +45,7 @@ class Recurrence(Pattern):
         self._months: dict[int, int] = {}
         self._chosen: dict[int, dict[int, int]] = {}
         self._of_day, self._step, self._block = self._times()
-        self._comb = sum(self._block << at for at in range(0, MINUTES, self._step)) if self._step else ALL_DAY
+        self._comb = _comb(self._block, self._step) if self._step else ALL_DAY
         # An hour period that picks minutes begins with the anchor's hour on the wall, any other with the anchor.
         self._origin = anchor - wall % 3600 if self._block > 1 else anchor
         self._tally = (anchor - 1, 0)
@@ -198,9 +198,8 @@ class Recurrence(Pattern):
         origin = (self._origin + offset) // 60
         step, block = self._step, self._block
         cycle = gcd(step, MINUTES)
-        reach = sum(block << at for at in range(origin % cycle, MINUTES, cycle))
-        reach |= block >> cycle - origin % cycle if block > 1 else 0
-        if not self._of_day & reach:
+        reach = _comb(block, cycle)
+        if not self._of_day & (reach << origin % cycle | reach >> cycle - origin % cycle):
             return None
 
         def reached(day: int) -> int:
@@ -327,8 +326,13 @@ class Recurrence(Pattern):
         date = date_of(first_day)
         year, month, begin = date.year, date.month, first_day - date.day
         total = 0
+        # Steps that divide a day reach the same minutes of each of them.
+        alike = (self._of_day & only(first_day)).bit_count() if MINUTES % self._step == 0 else None
         while begin < last_day and total < most:
             days = self.days(year, month)
+            if alike is not None and begin >= first_day and begin + 31 < last_day:
+                total += days.bit_count() * alike
+                days = 0
             while days:
                 day = begin + lowest(days)
                 days &= days - 1
@@ -342,6 +346,14 @@ class Recurrence(Pattern):
             begin += length_of(year, month)
             year, month = (year, month + 1) if month < 12 else (year + 1, 1)
         return total
+
+
+@lru_cache(maxsize=256)
+def _comb(block: int, step: int) -> int:
+    """The minutes of a day that begins with a step, a block of them from each step on."""
+    if block >= (1 << step) - 1:
+        return ALL_DAY
+    return sum(block << at for at in range(0, MINUTES, step))
 
 
 def _times_of(hours: tuple[int, ...], minutes: tuple[int, ...]) -> int:

@@ -8,30 +8,31 @@ run left) is judged there and nowhere else, so what was accepted once can always
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
+from functools import lru_cache
 from typing import Final, Literal, TypeVar
 
 from qhronos_core.domain.errors import Fault
+from qhronos_core.domain.schedule.acceptance import GRACE, judge, refuse_past
 from qhronos_core.domain.schedule.advice import warnings_about
 from qhronos_core.domain.schedule.dialect import rewritten
-from qhronos_core.domain.schedule.durations import say_duration, words_for
-from qhronos_core.domain.schedule.exclusions import Exclusions, read_exclusions, without
-from qhronos_core.domain.schedule.impossible import why_never
-from qhronos_core.domain.schedule.instants import WEEKDAYS, parse_instant, say_instant
-from qhronos_core.domain.schedule.meaning import ago, canonical_of, meaning_of
-from qhronos_core.domain.schedule.pattern import horizon_from
+from qhronos_core.domain.schedule.exclusions import Exclusions, read_exclusions
+from qhronos_core.domain.schedule.instants import WEEKDAYS, say_instant
+from qhronos_core.domain.schedule.meaning import canonical_of, meaning_of
 from qhronos_core.domain.schedule.reading import read_rule
-from qhronos_core.domain.schedule.refusal import MOST_FIXES, ScheduleError, of_faults, refusal, shortened
+from qhronos_core.domain.schedule.refusal import ScheduleError, of_faults, refusal
+from qhronos_core.domain.schedule.request import (
+    EARLIEST,
+    Request,
+    as_sent,
+    known_time,
+    with_faults_mended,
+    with_tried_fixes,
+)
 from qhronos_core.domain.schedule.rules import IntervalRule, OnceRule, Rule
 from qhronos_core.domain.schedule.wallclock import EPOCH, HORIZON, WallClock, instant_of, seconds, wall_clock
 from qhronos_core.domain.schedule.zones import check_timezone
 
-GRACE: Final = timedelta(seconds=60)
-"""A once-only instant this little in the past still runs, now, and keeps its own time."""
-
-_RUNS_MEASURED: Final = 100
 _MICRO: Final = timedelta(microseconds=1)
-
 _T = TypeVar("_T")
 
 Note = Literal["shifted", "first_pass", "second_pass", "excluded", "lost_in_gap"]
@@ -45,35 +46,6 @@ class Run:
     local: datetime
     weekday: str
     note: Note | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """The fields that together say when. A fix is merged into it and tried."""
-
-    schedule: object
-    timezone: object
-    zone_given: bool
-    anchor: datetime
-    start: datetime | None
-    end: datetime | None
-    exclusions: tuple[str, ...]
-    shortest: timedelta | None = None
-
-    def merged(self, fix: Mapping[str, object]) -> "_Request":
-        changed: dict[str, object] = {}
-        for field, value in fix.items():
-            if field in ("start_time", "end_time"):
-                changed[field.removesuffix("_time")] = (
-                    None if value is None else parse_instant(str(value), field=field, timezone="UTC")
-                )
-            elif field == "timezone":
-                changed |= {"timezone": value, "zone_given": True}
-            elif field == "exclusions":
-                changed["exclusions"] = tuple(value) if isinstance(value, Sequence) else ()
-            else:
-                changed[field] = value
-        return replace(self, **changed)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +76,28 @@ class Timetable:
         """Read a schedule. `anchor` is the moment it was accepted; no `schedule` means once, at `start_time`.
 
         With `check_from` (now) it is also judged whether it can be accepted at that moment: that something
-        is left to run, and that runs are not closer together than `min_interval`.
+        is left to run, and that runs are not closer together than `min_interval`. Without, what is made is
+        remembered, so asking again for the same words costs next to nothing.
 
         Raises:
             ScheduleError: every faulty field, each with fixes that would be accepted.
         """
-        request = _Request(
-            schedule, timezone, timezone_given, anchor, start_time, end_time, tuple(exclusions), min_interval
+        request = Request(
+            schedule,
+            timezone,
+            timezone_given,
+            known_time(anchor, "anchor") or EARLIEST,
+            known_time(start_time, "start_time"),
+            known_time(end_time, "end_time"),
+            _listed(exclusions),
+            min_interval,
         )
         try:
-            return _made(request, check_from)
+            if check_from is None:
+                return _remembered(_plain(request))
+            return _accepted(request, check_from)
         except ScheduleError as error:
-            raise of_faults(_with_tried_fixes(error, request, check_from)) from None
+            raise with_tried_fixes(error, request, lambda changed: _tried(changed, check_from)) from None
 
     @property
     def repeats(self) -> bool:
@@ -164,7 +146,7 @@ class Timetable:
             return self.next_after(accepted_at)
         found = self.next_after(accepted_at - GRACE - _MICRO)
         if found is None:
-            self._refuse_past(accepted_at)
+            refuse_past(self, accepted_at)
         return found
 
     def runs_after(self, instant: datetime, count: int, *, include_excluded: bool = False) -> list[Run]:
@@ -187,28 +169,31 @@ class Timetable:
             low = after if self.start is None else max(after, self.start - _MICRO)
             high = until if self.end is None else min(until, self.end)
             return min(self.rule.count(low, high), limit)
-        count, at = 0, self.next_after(after)
+        before = seconds(until) + 1
+        count, at = 0, self.next_after(after, before)
         while at is not None and at <= until and count < limit:
             count += 1
-            at = self.next_after(at)
+            at = self.next_after(at, before)
         return count
 
     def latest(self, after: datetime, until: datetime, limit: int) -> list[datetime]:
         """The last `limit` runs in (`after`, `until`], earliest first, without walking through all of them."""
+        before = seconds(until) + 1
         window = timedelta(minutes=max(limit, 1))
-        while True:
-            begin = max(until - window, after) if until - after > window else after
+        while limit > 0:
+            begin = until - window if until - after > window else after
             found: list[datetime] = []
-            at = self.next_after(begin)
+            at = self.next_after(begin, before)
             while at is not None and at <= until and len(found) <= 8 * limit:
                 found.append(at)
-                at = self.next_after(at)
+                at = self.next_after(at, before)
             if at is not None and at <= until:  # denser than thought: a shorter look will do
                 window /= 8
-            elif len(found) >= limit or begin <= after:
-                return found[-limit:] if limit else []
+            elif len(found) >= limit or begin == after:
+                return found[-limit:]
             else:
                 window *= 4
+        return []
 
     def warnings(self, now: datetime) -> list[str]:
         """What a careful colleague would say about this rule before it is accepted at `now`."""
@@ -237,133 +222,68 @@ class Timetable:
             lost.append(Run(instant_of(at), local, WEEKDAYS[local.weekday()].capitalize(), "lost_in_gap"))
         return lost
 
-    def check(self, now: datetime, shortest: timedelta | None = None) -> None:
-        """Whether this can be accepted at `now`.
 
-        Raises:
-            NeverHappensError: no run within 50 years and before 2200, or none left by bounds and exclusions.
-            InThePastError: a once-only instant more than a minute ago.
-            TooOftenError: two of the next runs are closer together than `shortest`.
-        """
-        first = self.next_after(now, horizon_from(seconds(now))) if self.repeats else self.first(now)
-        if first is None:
-            raise self._never(now)
-        if shortest is not None and self.repeats:
-            self._check_spacing(first, shortest)
-
-    def _never(self, now: datetime) -> ScheduleError:
-        before = horizon_from(seconds(now))
-        if self.left_out and (kept := replace(self, left_out=Exclusions()).next_after(now, before)) is not None:
-            return refusal(
-                "exclusions",
-                f"Every run is left out, the one at {say_instant(kept)} too.",
-                got=None,
-                code="never_happens",
-                fix=[{"exclusions": []}],
-            )
-        if self.end is not None and (beyond := replace(self, end=None).next_after(now, before)) is not None:
-            return refusal(
-                "end_time",
-                f"Nothing would run: the first run is at {say_instant(beyond)}.",
-                got=say_instant(self.end),
-                code="never_happens",
-                fix=[{"end_time": say_instant(beyond)}],
-            )
-        if isinstance(self.rule, OnceRule) and self.start is not None and self.rule.at < self.start:
-            return refusal(
-                "start_time",
-                f"Its only instant is {say_instant(self.rule.at)}, before the start.",
-                got=say_instant(self.start),
-                code="never_happens",
-                fix=[{"start_time": say_instant(self.rule.at)}],
-            )
-        why, fixes = why_never(self.rule, now)
-        return refusal("schedule", why, got=None, code="never_happens", fix=fixes)
-
-    def check_exclusions(self, texts: Sequence[str]) -> None:
-        """Whether each excluded instant is one at which this would run.
-
-        Raises:
-            InvalidExclusionError: one that is not.
-        """
-        whole = replace(self, left_out=Exclusions())
-        for index, text in enumerate(texts):
-            for instant in read_exclusions((text,), self.clock, zone_given=True).instants:
-                if whole.next_after(instant - _MICRO) != instant:
-                    following = whole.next_after(instant)
-                    fixes = [without(texts, index)]
-                    if following is not None:
-                        fixes.insert(0, {"exclusions": [*texts[:index], say_instant(following), *texts[index + 1 :]]})
-                    raise refusal(
-                        "exclusions", "Nothing runs at that instant.", got=text, code="invalid_exclusion", fix=fixes
-                    )
-
-    def _check_spacing(self, first: datetime, shortest: timedelta) -> None:
-        if isinstance(self.rule, IntervalRule):
-            closest = self.rule.length
-        else:
-            runs = [first, *(run.at for run in self.runs_after(first, _RUNS_MEASURED))]
-            closest = min((later - sooner for sooner, later in pairwise(runs)), default=shortest)
-        if closest < shortest:
-            raise refusal(
-                "schedule",
-                f"Runs would be {words_for(closest)} apart; here they are at least {words_for(shortest)} apart.",
-                got=None,
-                code="too_often",
-                fix=[{"schedule": f"every {say_duration(shortest)}"}],
-            )
-
-    def _refuse_past(self, now: datetime) -> None:
-        """A once-only instant has gone by, unless it lies outside the bounds."""
-        if isinstance(self.rule, OnceRule) and self.rule.at < now - GRACE:
-            ago_at = self.rule.at
-            again = ago_at + ((now - ago_at) // timedelta(days=1) + 1) * timedelta(days=1)
-            raise refusal(
-                "schedule",
-                f"That was {ago(now - ago_at)} ago.",
-                got=None,
-                code="in_the_past",
-                fix=[{"schedule": say_instant(again)}, {"schedule": "in 1m"}],
-            )
+@lru_cache(maxsize=4096)
+def _remembered(request: Request) -> Timetable:
+    return _read(request)
 
 
-def _made(request: _Request, check_from: datetime | None) -> Timetable:
+def _plain(request: Request) -> Request:
+    """The request with nothing in it that cannot be a key: an object is said as the rule it stands for."""
+    schedule = rewritten(request.schedule) if isinstance(request.schedule, Mapping) else request.schedule
+    if not isinstance(schedule, str | None):
+        raise _no_schedule(schedule)
+    texts = tuple(text if isinstance(text, str) else repr(text) for text in request.exclusions)
+    zone = request.timezone if isinstance(request.timezone, str) else check_timezone(request.timezone)
+    return replace(request, schedule=schedule, timezone=zone, exclusions=texts)
+
+
+def _accepted(request: Request, now: datetime) -> Timetable:
+    """The timetable of a request, accepted at `now`, or every fault of it."""
+    try:
+        table = _read(request)
+    except ScheduleError as error:
+        try:
+            mended = with_faults_mended(error, request)
+            _judge(_read(mended), mended, now)
+        except ScheduleError as further:
+            known = {fault.field for fault in error.faults}
+            raise of_faults([*error.faults, *(fault for fault in further.faults if fault.field not in known)]) from None
+        raise
+    _judge(table, request, now)
+    return table
+
+
+def _judge(table: Timetable, request: Request, now: datetime, *, explain: bool = True) -> None:
+    texts = [text for text in request.exclusions if isinstance(text, str)]
+    try:
+        judge(table, now, exclusions=texts, shortest=request.shortest, explain=explain)
+    except ScheduleError as error:
+        raise of_faults([as_sent(error.fault, request)]) from None
+
+
+def _tried(request: Request, now: datetime | None) -> None:
+    """Accept or refuse a request with a fix in it."""
+    table = _read(request)
+    if now is not None:
+        _judge(table, request, now, explain=False)
+
+
+def _read(request: Request) -> Timetable:
     """The timetable of a request, or every fault of it."""
     faults: list[Fault] = []
     zone = _or_fault(faults, lambda: check_timezone(request.timezone)) or "UTC"
     clock = wall_clock(zone)
     if request.start is not None and request.end is not None and request.end < request.start:
         faults.append(_turned_round(request.start, request.end))
-    left_out = Exclusions()
+    left_out: Exclusions | None = Exclusions()
     if request.exclusions:
-        left_out = (
-            _or_fault(faults, lambda: read_exclusions(request.exclusions, clock, zone_given=request.zone_given))
-            or left_out
-        )
+        read = lambda: read_exclusions(request.exclusions, clock, zone_given=request.zone_given)  # noqa: E731
+        left_out = _or_fault(faults, read)
     rule = _or_fault(faults, lambda: _rule(request, zone))
-    if rule is None or faults:
+    if rule is None or left_out is None or faults:
         raise of_faults(faults)
-    table = Timetable(rule, clock, request.anchor, request.start, request.end, left_out)
-    if check_from is not None:
-        try:
-            table.check(check_from, request.shortest)
-            table.check_exclusions(request.exclusions)
-        except ScheduleError as error:
-            raise of_faults([_as_sent(error.fault, request)]) from None
-    return table
-
-
-def _as_sent(fault: Fault, request: _Request) -> Fault:
-    """A fault of the rule, told in the words of the request it came in."""
-    schedule, fixes = request.schedule, fault.fix
-    if fault.field != "schedule":
-        return fault
-    if schedule is None and request.start is not None:
-        fixes = tuple({"start_time": fix["schedule"]} for fix in fault.fix if str(fix["schedule"])[:1].isdecimal())
-        return replace(fault, field="start_time", got=say_instant(request.start), fix=fixes)
-    if isinstance(schedule, str) and schedule.lower().lstrip().startswith("today"):
-        fixes = ({"schedule": schedule.lower().replace("today", "tomorrow", 1)}, *fixes)
-    return replace(fault, got=shortened(schedule), fix=fixes)
+    return Timetable(rule, clock, request.anchor, request.start, request.end, left_out)
 
 
 def _or_fault(faults: list[Fault], read: Callable[[], _T]) -> _T | None:
@@ -374,19 +294,23 @@ def _or_fault(faults: list[Fault], read: Callable[[], _T]) -> _T | None:
         return None
 
 
-def _rule(request: _Request, zone: str) -> Rule:
+def _rule(request: Request, zone: str) -> Rule:
     schedule = request.schedule
     if schedule is None and request.start is not None:
         return OnceRule(request.start, "instant")
     if isinstance(schedule, Mapping):
         schedule = rewritten(schedule)
     if not isinstance(schedule, str):
-        why = "Say when: a schedule, or a start_time." if schedule is None else "A schedule is a text or an object."
-        fixes = ("every day at 9am", "in 1h")
-        if type(schedule) is int and 0 < schedule < 100_000:
-            why, fixes = "A number alone has no unit.", (f"every {schedule}m", f"in {schedule}m")
-        raise refusal("schedule", why, got=schedule, fix=[{"schedule": each} for each in fixes])
+        raise _no_schedule(schedule)
     return read_rule(schedule, zone, request.zone_given, request.anchor, request.start)
+
+
+def _no_schedule(schedule: object) -> ScheduleError:
+    why = "Say when: a schedule, or a start_time." if schedule is None else "A schedule is a text or an object."
+    fixes = ("every day at 9am", "in 1h")
+    if type(schedule) is int and 0 < schedule < 100_000:
+        why, fixes = "A number alone has no unit.", (f"every {schedule}m", f"in {schedule}m")
+    return refusal("schedule", why, got=schedule, fix=[{"schedule": each} for each in fixes])
 
 
 def _turned_round(start: datetime, end: datetime) -> Fault:
@@ -394,51 +318,14 @@ def _turned_round(start: datetime, end: datetime) -> Fault:
     return Fault("end_time", "invalid_bounds", "It ends before it starts.", say_instant(end), (fix,))
 
 
-def _with_tried_fixes(error: ScheduleError, request: _Request, check_from: datetime | None) -> list[Fault]:
-    """The faults, each with those of its fixes that are accepted when nothing else is wrong."""
-    others = {fault.field.partition(".")[0]: fault for fault in error.faults}
-    found = []
-    for fault in error.faults:
-        mended = request
-        for field in others.keys() - {fault.field.partition(".")[0]}:
-            mended = mended.merged(_NEUTRAL[field])
-        kept = _accepted(fault.fix, mended, check_from)
-        found.append(replace(fault, fix=kept or _accepted(_LAST_RESORT.get(fault.field, _ANY), mended, check_from)))
-    return found
-
-
-def _accepted(
-    fixes: Sequence[Mapping[str, object]], request: _Request, check_from: datetime | None
-) -> tuple[dict[str, object], ...]:
-    kept: list[dict[str, object]] = []
-    for fix in fixes:
-        if fix in kept or len(kept) == MOST_FIXES:
-            continue
-        try:
-            _made(request.merged(fix), check_from)
-        except ScheduleError:
-            continue
-        kept.append(dict(fix))
-    return tuple(kept)
-
-
-_NEUTRAL: Final[Mapping[str, Mapping[str, object]]] = {
-    "schedule": {"schedule": "every day at 9am"},
-    "timezone": {"timezone": "UTC"},
-    "exclusions": {"exclusions": []},
-    "start_time": {"start_time": None},
-    "end_time": {"end_time": None},
-}
-_ANY: Final[Sequence[Mapping[str, object]]] = (
-    {"schedule": "every day at 9am"},
-    {"schedule": "every 1h"},
-    {"schedule": "in 1h"},
-    {"schedule": "every 1h", "end_time": None, "exclusions": []},
-    {"schedule": "every 1h", "start_time": None, "end_time": None, "exclusions": []},
-)
-_LAST_RESORT: Final[Mapping[str, Sequence[Mapping[str, object]]]] = {
-    "timezone": ({"timezone": "UTC"},),
-    "exclusions": ({"exclusions": []},),
-    "end_time": ({"end_time": None}, {"start_time": None, "end_time": None}),
-    "start_time": ({"start_time": None}, {"start_time": None, "end_time": None}),
-}
+def _listed(exclusions: object) -> tuple[object, ...]:
+    """The exclusions as a tuple. A text alone is no list: it is refused by name, not letter by letter."""
+    if isinstance(exclusions, str) or not isinstance(exclusions, Sequence):
+        raise refusal(
+            "exclusions",
+            "Exclusions are a list of texts.",
+            got=exclusions,
+            code="invalid_exclusion",
+            fix=[{"exclusions": [exclusions]}] if isinstance(exclusions, str) else [{"exclusions": []}],
+        )
+    return tuple(exclusions)
