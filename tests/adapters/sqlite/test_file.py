@@ -196,6 +196,16 @@ async def test_a_removed_file_is_not_made_anew_and_nothing_is_acknowledged_into_
     assert "problem" not in await store.status()
 
 
+async def test_a_file_removed_in_the_middle_of_a_write_has_not_acknowledged_it(
+    data_dir: Path, store: SqliteStore
+) -> None:
+    def removed_meanwhile(_: sqlite3.Connection) -> None:
+        data_dir.rename(data_dir.with_name("aside"))
+
+    with pytest.raises(StoreUnavailableError):
+        await store._writer.write(removed_meanwhile)
+
+
 async def test_another_file_in_its_place_is_not_written(data_dir: Path, store: SqliteStore, tmp_path: Path) -> None:
     await made(tmp_path / "other")
     for path in list(data_dir.iterdir()):

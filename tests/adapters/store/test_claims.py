@@ -23,7 +23,6 @@ from tests.adapters.store.scenes import (
     an_event,
     an_occurrence,
     claim,
-    claimed,
     completed,
     ended,
     finished,
@@ -560,34 +559,28 @@ async def test_a_refused_row_is_due_again_when_its_outcome_says(store: Store, cl
 
 
 async def test_a_claim_is_wanted_while_its_fence_and_its_events_version_stand(store: Store, clock: FakeClock) -> None:
-    events = [an_event() for _ in range(5)]
-    kept_, edited, deleted, lost, over = events
+    kept_, edited, deleted, over = events = [an_event() for _ in range(4)]
     await kept(store, *events, *(an_occurrence(event) for event in events))
-    claims = {each.event.id: each for each in (await look(store)).claims}
+    looked = await look(store)
+    claims = {each.event.id: each for each in looked.claims}
+    assert await store.still_wanted(looked.claims) == {each.occurrence.id for each in looked.claims}
 
-    await store.commit(
-        Changes(
-            saves=[
-                EventSave(edited.changed(NOON, name="new"), edited),
-                EventSave(deleted.deleted(NOON), deleted),
-            ]
-        )
-    )
+    changed = [EventSave(edited.changed(NOON, name="new"), edited), EventSave(deleted.deleted(NOON), deleted)]
+    await store.commit(Changes(saves=changed))
     await store.settle([completed(claims[over.id].occurrence, NOON)])
-    clock.advance(LEASE)
-    (again,) = (
-        await look(store, ScriptedJudge(lambda due: claim(due) if due.event.id == lost.id else _later(due)))
-    ).claims
 
-    assert again.event.id == lost.id
-    wanted = await store.still_wanted([*(claims[event.id] for event in (edited, deleted, lost, over)), again])
-    assert wanted == {again.occurrence.id}
+    assert await store.still_wanted(looked.claims) == {claims[kept_.id].occurrence.id}
     assert await store.still_wanted([]) == frozenset()
-    assert kept_.id in claims
 
 
-def _later(due: Due) -> Move:
-    return Move(due.occurrence, claimed(due, attempts_made=due.occurrence.attempts_made, state=PENDING))
+async def test_a_claim_taken_over_is_not_wanted_any_more(store: Store, clock: FakeClock) -> None:
+    event = an_event()
+    await kept(store, event, an_occurrence(event))
+    (lost,) = (await look(store)).claims
+    clock.advance(LEASE)
+    (heir,) = (await look(store)).claims
+    assert await store.still_wanted([lost]) == frozenset()
+    assert await store.still_wanted([lost, heir]) == {heir.occurrence.id}
 
 
 async def test_a_stopped_event_wants_no_claim_made_before(store: Store) -> None:

@@ -283,6 +283,21 @@ async def test_a_move_that_frees_the_queue_makes_the_oldest_held_row_due(store: 
     assert await store.occurrences.held_by_overlap(event.id) == [held[0], held[2]]
 
 
+async def test_what_was_decided_on_a_held_row_is_stale_once_it_was_freed_or_let_go(store: Store) -> None:
+    event = an_event(policies=QUEUED)
+    done = an_occurrence(event)
+    queued = an_occurrence(event, after(minutes=1), due_at=None, held=Held.OVERLAP, advances=False)
+    paused = an_occurrence(event, after(minutes=2), due_at=None, held=Held.PAUSE, advances=False)
+    await kept(store, event, done, queued, paused)
+
+    await store.commit(Changes(moves=[completed(done, NOON, frees_queue=True)], let_go=[event.id]))
+
+    for held in (queued, paused):
+        with pytest.raises(StaleError):
+            await store.commit(Changes(moves=[Move(held, held.changed(NOON, note="decided before"))]))
+        assert (await row(store, held)).held is None
+
+
 async def test_freeing_an_empty_queue_does_nothing(store: Store) -> None:
     event = an_event()
     done = an_occurrence(event)

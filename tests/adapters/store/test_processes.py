@@ -221,10 +221,13 @@ async def test_commits_that_share_a_moment_succeed_and_fail_each_by_itself(place
         await kept(store, taken)
         events = [an_event(key="k" if number % 5 == 0 else None) for number in range(100)]
 
-        outcomes = await asyncio.gather(*(kept(store, event) for event in events), return_exceptions=True)
+        writes = (kept(store, event, an_occurrence(event)) for event in events)
+        outcomes = await asyncio.gather(*writes, return_exceptions=True)
 
         assert [isinstance(outcome, Exception) for outcome in outcomes] == [number % 5 == 0 for number in range(100)]
         assert await store.events.count_live("ada") == 81
+        planned = await store.occurrences.planned_of([event.id for event in events])
+        assert planned.keys() == {event.id for number, event in enumerate(events) if number % 5}
 
 
 async def test_a_caller_who_goes_away_takes_nobody_with_them_and_nothing_is_half_written(place: Place) -> None:
