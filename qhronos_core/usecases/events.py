@@ -316,6 +316,8 @@ class EventCases:
         status, until = draft.get("status"), _resumes_at(draft, plan.now)
         if until is not None or status is EventStatus.PAUSED:
             plan.pause(until)
+        elif draft.given("paused_until") and status is not EventStatus.ACTIVE:
+            plan.stay_paused()
         elif status is EventStatus.ACTIVE:
             plan.resume(taken, last_ordinal)
         if draft.get("skip_next"):
@@ -575,6 +577,11 @@ class _Plan:
         self.event = replace(
             self.event, status=EventStatus.PAUSED, paused_at=self.now, paused_until=until, paused_reason=None
         )
+
+    def stay_paused(self) -> None:
+        """`paused_until: null`: what is paused no longer resumes by itself."""
+        if self.event.status is EventStatus.PAUSED:
+            self.event = replace(self.event, paused_until=None)
 
     def resume(self, taken: frozenset[datetime], last_ordinal: int) -> None:
         """Keep a row still ahead, else plan the next instant after now: nothing of the past fires."""

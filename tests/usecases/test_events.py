@@ -275,3 +275,14 @@ async def test_quotas_hold_for_write_tokens_per_sub(world: World) -> None:
     await strict.create(fields, caller=OWNER)
     with pytest.raises(QuotaExceededError):
         await strict.create({"name": "n", "schedule": "* * * * *"}, caller=OTHER)
+
+
+async def test_a_pause_whose_end_is_taken_away_lasts(world: World) -> None:
+    event = (await world.event(paused_until="2027-03-02T00:00:00Z")).event
+    answer = await world.events.update(event.id, {"paused_until": None}, caller=OWNER)
+    assert (answer.result, answer.event.status, answer.event.paused_until) == ("updated", EventStatus.PAUSED, None)
+    again = await world.events.update(event.id, {"paused_until": None, "status": "paused"}, caller=OWNER)
+    assert again.result == "unchanged"
+    world.clock.advance(timedelta(days=3))
+    await world.events.resume_due()
+    assert (await world.store.events.get(event.id)).status is EventStatus.PAUSED

@@ -3,7 +3,6 @@
 PyJWT's defaults are lax, so its options are set here, once. It does not judge time: its clock is the machine's.
 """
 
-import hmac
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -24,7 +23,8 @@ _HEADER: Final = frozenset({"alg", "typ", "kid"})
 _CLAIMS: Final = frozenset({"sub", "access", "scope", "exp", "iat", "iss", "aud", "jti"})
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # RFC 7515 §7.1: no padding
 _LONGEST: Final = 32_768  # a hundred of the longest scopes fit
-_DECOY: Final = b"what is hashed with it is thrown away"
+# {"alg":"HS256","kid":"1","typ":"JWT"}, claims of the usual size, and a signature no key makes.
+_DECOY: Final = f"eyJhbGciOiJIUzI1NiIsImtpZCI6IjEiLCJ0eXAiOiJKV1QifQ.{'QUFB' * 70}.{'A' * 43}"
 
 
 class Jwt:
@@ -63,7 +63,11 @@ class Jwt:
 
     def read(self, token: str, *, now: datetime) -> Claims:
         try:
-            return self._claims(self._verified(token, self._key_for(token)), now)
+            key = self._key_for(token)
+        except _NotOursError:
+            key, token = self._ring[self._key_id], _DECOY  # a refusal costs what a verification costs
+        try:
+            return self._claims(self._verified(token, key), now)
         except _NotOursError:
             raise UnauthenticatedError() from None
 
@@ -72,7 +76,6 @@ class Jwt:
         import jwt
 
         if len(token) > _LONGEST or not _COMPACT.fullmatch(token):
-            hmac.digest(_DECOY, token[:_LONGEST].encode("utf-8", "surrogatepass"), "sha256")
             raise _NotOursError
         try:
             header = jwt.get_unverified_header(token)
@@ -81,7 +84,6 @@ class Jwt:
         kid = header.get("kid")
         key = self._ring.get(kid) if isinstance(kid, str) else None
         if key is None or header.keys() != _HEADER or header["alg"] != "HS256" or header["typ"] != "JWT":
-            hmac.digest(_DECOY, token.encode(), "sha256")  # a refusal costs what a verification costs
             raise _NotOursError
         return key
 
