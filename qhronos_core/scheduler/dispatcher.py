@@ -12,7 +12,9 @@ import structlog
 from qhronos_core.domain import judgement
 from qhronos_core.domain.errors import UnavailableError
 from qhronos_core.domain.event import ActionType, Event
+from qhronos_core.domain.lifecycle import PENDING
 from qhronos_core.domain.occurrence import AttemptOutcome, Move, Occurrence
+from qhronos_core.failpoints import failpoint
 from qhronos_core.ports import (
     Claim,
     Claimed,
@@ -27,7 +29,6 @@ from qhronos_core.ports import (
     Stirred,
     Store,
 )
-from qhronos_core.scheduler.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
 
@@ -182,7 +183,7 @@ class Dispatcher:
             self._slot_freed.set()
         if move is not None:
             await self._settle(move)
-            failpoint("after_record")
+            failpoint("after_retry_schedule" if move.now.state is PENDING else "after_record")
 
     async def _sent(self, claim: Claim, taken_at: float) -> Move | None:
         """The attempt's outcome, to be settled; None if the claim is no longer ours."""

@@ -24,6 +24,7 @@ from qhronos_core.domain.ids import EventId, new_event_id
 from qhronos_core.domain.occurrence import Entry, EntryKind, Move, Occurrence, Reason
 from qhronos_core.domain.schedule import Run, Timetable
 from qhronos_core.domain.signature import new_secret
+from qhronos_core.failpoints import failpoint
 from qhronos_core.ports import (
     Changes,
     EventQuery,
@@ -513,6 +514,7 @@ class EventCases:
         if once is not None:
             changes.answer = once.remembered(answer, now)
         await self._store.commit(changes)
+        failpoint("after_plan_insert")
         due = [row.due_at for row in changes.planned if row.due_at is not None]
         due += [move.now.due_at for move in changes.moves if move.now.due_at is not None]
         await self._signals.announce(Stirred(min(due) if due else (now if changes.let_go else None)))

@@ -155,7 +155,7 @@ async def test_open_streams_and_waits_end_when_the_node_stops(house: House) -> N
         old.watching(INBOX),
     ):
         waits = [asyncio.create_task(speaker.call("wait_for_occurrences", seconds=50)) for speaker in (alice, old)]
-        while len(house.face.hub.watching) < 4:  # noqa: ASYNC110 - until the server has them all
+        while len(house.face.hub.watching) < 4:
             await asyncio.sleep(0.01)
         began = time.monotonic()
         house.face.hub.close()

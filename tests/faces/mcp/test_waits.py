@@ -22,7 +22,7 @@ TASKS = "io.modelcontextprotocol/tasks"
 async def waiting(house: House, count: int = 1) -> None:
     """Until the server has so many waits open."""
     async with asyncio.timeout(10):
-        while len(house.face.hub.watching) < count:  # noqa: ASYNC110
+        while len(house.face.hub.watching) < count:
             await asyncio.sleep(0.005)
 
 
@@ -68,7 +68,7 @@ async def test_a_wait_that_is_cancelled_claims_nothing_and_is_forgotten(alice: S
     with pytest.raises(asyncio.CancelledError):
         await wait
     async with asyncio.timeout(5):
-        while house.face.hub.watching:  # noqa: ASYNC110
+        while house.face.hub.watching:
             await asyncio.sleep(0.01)
     await house.comes_due()
     assert (await alice.read_json(INBOX))["due"] == 1

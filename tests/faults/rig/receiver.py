@@ -1,0 +1,95 @@
+"""A receiver that writes to its log before it answers, and answers as its script says."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request, as it came in: what the checker judges by."""
+
+    at: float  # wall clock, seconds since 1970
+    path: str
+    webhook_id: str
+    attempt: int
+    timestamp: str
+    signature: str
+    body_hash: str
+    event_id: str
+    scheduled_at: str
+    accepted: bool
+
+
+@dataclass
+class Receiver:
+    """`answers` gives the status for a path's nth request; an answer of None is swallowed: the connection just ends."""
+
+    log: list[Received] = field(default_factory=list)
+    answers: Callable[[str, int], int | None] = lambda _path, _nth: 200
+    takes: Callable[[str], float] = lambda _path: 0.0
+    port: int = 0
+    _seen: dict[str, int] = field(default_factory=dict)
+    _came: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def url(self, path: str = "/hook") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    async def until(self, done: Callable[[list[Received]], bool], *, within: float) -> None:
+        """Wait until the log is as wanted."""
+        async with asyncio.timeout(within):
+            while not done(self.log):
+                self._came.clear()
+                await self._came.wait()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                first, *lines = head.split("\r\n")
+                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
+                path = first.split(" ")[1]
+                nth = self._seen[path] = self._seen.get(path, 0) + 1
+                status = self.answers(path, nth)
+                told = json.loads(body)
+                self.log.append(
+                    Received(
+                        at=time.time(),
+                        path=path,
+                        webhook_id=headers.get("webhook-id", ""),
+                        attempt=int(headers.get("qhronos-attempt", "0")),
+                        timestamp=headers.get("webhook-timestamp", ""),
+                        signature=headers.get("webhook-signature", ""),
+                        body_hash=hashlib.sha256(body).hexdigest(),
+                        event_id=told["event_id"],
+                        scheduled_at=told["scheduled_at"],
+                        accepted=status is not None and 200 <= status < 300,
+                    )
+                )
+                self._came.set()
+                if takes := self.takes(path):
+                    await asyncio.sleep(takes)
+                if status is None:
+                    return
+                writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def a_receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, backlog=1024)
+    receiver.port = server.sockets[0].getsockname()[1]
+    try:
+        yield receiver
+    finally:
+        server.close()

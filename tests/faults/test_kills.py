@@ -1,0 +1,156 @@
+"""A node is killed at each point of the claim-send-settle path, and started again: nothing is lost, no id changes (F1, F3)."""
+
+import asyncio
+import signal
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.faults.rig.checker import Verdict, Wanted, judge
+from tests.faults.rig.nodes import Cluster, Node
+from tests.faults.rig.receiver import Receiver
+
+WITHIN = 40.0
+
+
+def webhook(receiver: Receiver, path: str = "/hook") -> dict[str, Any]:
+    return {"type": "webhook", "params": {"url": receiver.url(path)}}
+
+
+def soon(seconds: float) -> datetime:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).replace(microsecond=0) + timedelta(seconds=1)
+
+
+async def all_finished(node: Node, events: list[str]) -> list[dict[str, Any]]:
+    """Every row of these events, once each has ended."""
+    async with asyncio.timeout(WITHIN):
+        while True:
+            rows = [row for event in events for row in await asyncio.to_thread(node.occurrences, event)]
+            if rows and all(row["status"] in ("completed", "failed", "missed", "cancelled") for row in rows):
+                return rows
+            await asyncio.sleep(0.1)
+
+
+def verdict_on(node: Node, wanted: list[Wanted], receiver: Receiver, rows: list[dict[str, Any]]) -> Verdict:
+    return judge(wanted, receiver.log, rows, {row["id"]: node.attempts(row["id"]) for row in rows})
+
+
+@pytest.mark.parametrize(
+    "failpoint", ["after_plan_insert", "after_claim", "before_send", "after_send_before_record", "after_record"]
+)
+async def test_killed_at_a_failpoint_and_started_again(cluster: Cluster, receiver: Receiver, failpoint: str) -> None:
+    first = await asyncio.to_thread(cluster.start)
+    due = soon(4)
+    events = [
+        (await asyncio.to_thread(first.create, schedule=due.isoformat(), action=webhook(receiver, f"/{n}")))["id"]
+        for n in range(3)
+    ]
+    ids = {event: (await asyncio.to_thread(first.occurrences, event))[0]["id"] for event in events}
+    first.kill()
+    dying = await asyncio.to_thread(cluster.start, failpoint=f"{failpoint}:kill")
+    if failpoint == "after_plan_insert":
+        with pytest.raises((OSError, AssertionError)):  # it dies in the middle of answering
+            await asyncio.to_thread(dying.create, schedule=due.isoformat(), action=webhook(receiver, "/late"))
+    assert await dying.until_dead() == -signal.SIGKILL
+
+    again = await asyncio.to_thread(cluster.start)
+    listed = await asyncio.to_thread(again.ask, "GET", "/events")
+    every = [event["id"] for event in listed[1]]
+    assert set(events) <= set(every)
+    rows = await all_finished(again, every)
+
+    wanted = [Wanted(event, due) for event in every]
+    verdict = verdict_on(again, wanted, receiver, rows)
+    assert verdict.clean(), verdict
+    assert {row["event_id"]: row["id"] for row in rows if row["event_id"] in ids} == ids
+    assert {row["status"] for row in rows} == {"completed"}
+    if failpoint not in ("after_send_before_record", "before_send"):
+        assert verdict.duplicates == 0, verdict
+
+
+async def test_nodes_are_killed_at_random_while_hundreds_fall_due(cluster: Cluster, receiver: Receiver) -> None:
+    """F1 at a tenth of its load: three nodes, one killed every second or so."""
+    for number in (1, 2, 3):
+        await asyncio.to_thread(cluster.start, number)
+    begin = soon(3)
+    wanted = []
+    for n in range(60):
+        due = begin + timedelta(seconds=n % 6)
+        event = await asyncio.to_thread(
+            cluster.nodes[1].create, schedule=due.isoformat(), action=webhook(receiver, f"/{n}")
+        )
+        wanted.append(Wanted(event["id"], due))
+    receiver.takes = lambda _: 0.05
+    await asyncio.sleep(max(0.0, (begin - datetime.now(UTC)).total_seconds()))
+    for turn in range(4):
+        number = turn % 3 + 1
+        cluster.nodes[number].kill()
+        await asyncio.to_thread(cluster.start, number)
+    rows = await all_finished(cluster.nodes[1], [each.event_id for each in wanted])
+    verdict = verdict_on(cluster.nodes[1], wanted, receiver, rows)
+    assert verdict.clean(), verdict
+    assert {row["status"] for row in rows} == {"completed"}
+
+
+async def test_a_stopped_node_comes_back_and_its_late_word_changes_nothing(
+    cluster: Cluster, receiver: Receiver
+) -> None:
+    """F4: stopped for longer than its lease while the receiver thinks; another node takes over."""
+    one = await asyncio.to_thread(cluster.start, 1)
+    due = soon(2)
+    event = await asyncio.to_thread(one.create, schedule=due.isoformat(), action=webhook(receiver))
+    receiver.takes = lambda _: 1.0
+    await receiver.until(lambda log: len(log) == 1, within=WITHIN)
+    one.send(signal.SIGSTOP)
+    two = await asyncio.to_thread(cluster.start, 2)
+    receiver.takes = lambda _: 0.0
+    rows = await all_finished(two, [event["id"]])
+    one.send(signal.SIGCONT)
+    await asyncio.sleep(2)
+
+    assert await asyncio.to_thread(two.occurrences, event["id"]) == rows
+    verdict = verdict_on(two, [Wanted(event["id"], due)], receiver, rows)
+    assert verdict.clean(), verdict
+    outcomes = [attempt["outcome"] for attempt in await asyncio.to_thread(two.attempts, rows[0]["id"])]
+    assert outcomes == ["lease_lost", "accepted"]
+
+
+async def test_a_swallowed_answer_is_sent_again_with_the_same_id_and_bytes(
+    cluster: Cluster, receiver: Receiver
+) -> None:
+    """F6."""
+    node = await asyncio.to_thread(cluster.start)
+    receiver.answers = lambda _path, nth: None if nth == 1 else 200
+    retry = {"max_attempts": 3, "delays": ["1s"]}
+    due = soon(1)
+    event = await asyncio.to_thread(node.create, schedule=due.isoformat(), action=webhook(receiver), retry=retry)
+    rows = await all_finished(node, [event["id"]])
+    one, other = receiver.log
+    assert (one.webhook_id, one.body_hash) == (other.webhook_id, other.body_hash)
+    assert (one.attempt, other.attempt) == (1, 2)
+    assert one.signature != other.signature
+    assert rows[0]["status"] == "completed"
+
+
+async def test_a_deploy_loses_nothing_and_sends_nothing_twice(cluster: Cluster, receiver: Receiver) -> None:
+    """F45: SIGTERM while requests are under way; what was claimed finishes, and the other node goes on."""
+    for number in (1, 2):
+        await asyncio.to_thread(cluster.start, number)
+    begin = soon(3)
+    receiver.takes = lambda _: 0.3
+    wanted = []
+    for n in range(40):
+        due = begin + timedelta(seconds=n % 4)
+        event = await asyncio.to_thread(
+            cluster.nodes[2].create, schedule=due.isoformat(), action=webhook(receiver, f"/{n}")
+        )
+        wanted.append(Wanted(event["id"], due))
+    await receiver.until(lambda log: len(log) >= 5, within=WITHIN)
+    status = await asyncio.to_thread(cluster.nodes[1].stopped_by, signal.SIGTERM)
+    assert status in (-signal.SIGTERM, 128 + signal.SIGTERM, 0)
+    rows = await all_finished(cluster.nodes[2], [each.event_id for each in wanted])
+    verdict = verdict_on(cluster.nodes[2], wanted, receiver, rows)
+    assert verdict.clean(), verdict
+    assert verdict.duplicates == 0
+    assert [row["attempts_made"] for row in rows] == [1] * 40
