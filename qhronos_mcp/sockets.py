@@ -317,7 +317,8 @@ class Sockets:
             socket.token = token
         if socket.caller is None:
             raise UnauthenticatedError
-        same = sum(other.caller is not None and other.token == socket.token for other in self._open)
+        holder = socket.caller.holder
+        same = sum(other.caller is not None and other.caller.holder == holder for other in self._open)
         if same > SOCKETS_MOST:
             raise _Closing(TOO_MANY, "too many sockets of one token")
         return socket.caller
