@@ -79,7 +79,9 @@ WRITABLE: Final = (
 
 _COUNTED_FROM_NOW: Final = re.compile(r"\s*(?:in|today|tomorrow|on)\s", re.IGNORECASE)
 _BEGINS_WITH_A_YEAR: Final = re.compile(r"\s*[0-9]{4}-")
-_SOME_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_SOME_DAY: Final = datetime(
+    2000, 1, 1, tzinfo=UTC
+)  # for what a rule says of every day; what depends on now is judged later
 _UNKNOWN_FIELD: Final = "unknown_field"
 _BAD_TEXT: Final = "bad_text"
 
@@ -507,6 +509,7 @@ class _Reading:
                 timezone_given=self._zone() is not None or self._event is not None,
                 anchor=_SOME_DAY,
                 exclusions=self._values.get("exclusions", ()),
+                check_from=_SOME_DAY,
             )
         except InvalidInputError as error:
             self._faults += error.faults

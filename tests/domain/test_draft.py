@@ -227,6 +227,16 @@ def test_every_faulty_field_is_told_of_at_once_ten_at_most() -> None:
     assert len(faults({**LEAST, "metadata": nested(100_000), **{f"unknown{n}": n for n in range(20)}})) == 10
 
 
+@pytest.mark.parametrize(
+    "schedule", ["15m", "0 0 30 2 *", "0 22-6 * * *", "at 9", {"frequency": "weekly", "by_day": ["XX"]}], ids=str
+)
+def test_a_faulty_schedule_is_told_of_beside_other_faults(schedule: object) -> None:
+    found = {fault.field.split(".")[0]: fault for fault in faults({"name": "", "schedule": schedule})}
+    assert set(found) == {"name", "schedule"}
+    assert found["schedule"].fix
+    assert faulty({**LEAST, "name": ""}) == ["name"]
+
+
 def test_the_first_fixes_of_all_faults_together_are_accepted() -> None:
     given: Fields = {"name": 5, "schedule": "15m", "tags": "a,b", "max_occurrences": "7", "ack_timeout": "1s"}
     merged = dict(given)
