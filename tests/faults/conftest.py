@@ -13,6 +13,12 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
     return request.getfixturevalue("migrated_postgres_url") if request.param == "postgres" else None
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database(request: pytest.FixtureRequest) -> str | None:
+    """Likewise, where nothing was ever migrated."""
+    return request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+
+
 @pytest.fixture
 def cluster(tmp_path: Path, database_url: str | None) -> Iterator[Cluster]:
     with a_cluster(tmp_path, database_url=database_url) as made:

@@ -3,12 +3,13 @@
 import asyncio
 import signal
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults.rig.checker import Verdict, Wanted, judge
-from tests.faults.rig.nodes import Cluster, Node
+from tests.faults.rig.nodes import Cluster, Node, a_cluster
 from tests.faults.rig.receiver import Receiver
 
 WITHIN = 40.0
@@ -154,3 +155,15 @@ async def test_a_deploy_loses_nothing_and_sends_nothing_twice(cluster: Cluster, 
     assert verdict.clean(), verdict
     assert verdict.duplicates == 0
     assert [row["attempts_made"] for row in rows] == [1] * 40
+
+
+async def test_a_migration_killed_half_way_is_finished_by_the_next_start(
+    tmp_path: Path, empty_database: str | None
+) -> None:
+    """F48."""
+    with a_cluster(tmp_path, database_url=empty_database) as cluster:
+        dying = await asyncio.to_thread(cluster.start, failpoint="mid_migration:kill")
+        assert await dying.until_dead() == -signal.SIGKILL
+        one, other = await asyncio.gather(asyncio.to_thread(cluster.start, 1), asyncio.to_thread(cluster.start, 2))
+        event = await asyncio.to_thread(one.create, schedule="every 1h")
+        assert len(await asyncio.to_thread(other.occurrences, event["id"])) == 1

@@ -10,6 +10,7 @@ from psycopg import AsyncConnection
 from qhronos_core.adapters.migrations import Applied, Migration, StoreRefusedError, known, missing
 from qhronos_core.adapters.postgres.errors import domain_errors
 from qhronos_core.adapters.postgres.time import NOW
+from qhronos_core.failpoints import failpoint
 
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 _OLDEST_SERVER: Final = 130_000
@@ -40,6 +41,7 @@ async def migrate(conninfo: str, *, connect_timeout: timedelta = CONNECT_TIMEOUT
             wanted = missing(known(__package__), await _applied(connection))
             for migration in wanted:
                 await connection.execute(migration.sql.encode())
+                failpoint("mid_migration")
                 record = {"number": migration.number, "name": migration.name, "checksum": migration.checksum}
                 await connection.execute(_RECORD, record)
             return [migration.name for migration in wanted]

@@ -9,6 +9,7 @@ from uuid import UUID
 from qhronos_core.adapters import migrations
 from qhronos_core.adapters.migrations import Applied, Migration
 from qhronos_core.domain.ids import microseconds, new_id
+from qhronos_core.failpoints import failpoint
 
 _TABLE: Final = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -42,6 +43,7 @@ def migrate(connection: sqlite3.Connection, now: datetime) -> Sequence[str]:
     for migration in to_apply:
         for statement in _statements(migration.sql):
             connection.execute(statement)
+            failpoint("mid_migration")
         connection.execute(
             "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",
             (migration.number, migration.name, migration.checksum, microseconds(now)),
