@@ -16,7 +16,7 @@ from qhronos_core.adapters.sqlite.rows import (
     event_row,
     instant,
 )
-from qhronos_core.adapters.sqlite.statements import Filter, chunks, columns, marks
+from qhronos_core.adapters.sqlite.statements import REACHED, Filter, chunks, columns, marks, reaches_few, scope_of
 from qhronos_core.adapters.sqlite.threads import Readers
 from qhronos_core.domain.access import Reach
 from qhronos_core.domain.errors import EventNotFoundError, KeyTakenError, StaleError
@@ -70,22 +70,26 @@ class SqliteEvents:
             wanted.add(places, folded, folded, folded)
         wanted.tagged(query.tags, "e.id", every=query.match_all)
         wanted.within(reach, "e.id")
-        total_sql, total_parameters = f"SELECT count(*) FROM events AS e WHERE {wanted.sql}", list(wanted.parameters)
+        position = Filter()
         if page.cursor is not None:
             created_at, id_ = order.position(page.cursor)
-            wanted.add("(e.created_at, e.id) < (?, ?)", microseconds(created_at), id_.bytes)
-        sql = f"""
-            -- served by events_newest_idx (created_at, id)
-            SELECT {columns(EVENT_COLUMNS, "e")} FROM events AS e WHERE {wanted.sql}
-             ORDER BY e.created_at DESC, e.id DESC LIMIT ? OFFSET ?
-        """
+            position.add("(e.created_at, e.id) < (?, ?)", microseconds(created_at), id_.bytes)
 
         def read(connection: sqlite3.Connection) -> Listing[Event]:
-            rows = connection.execute(sql, (*wanted.parameters, page.limit + 1, page.offset)).fetchall()
+            # events_newest_idx (created_at, id) gives the order; where few are reached, they are looked up and sorted
+            if reaches_few(connection, reach):
+                wanted.add(f"e.id IN ({REACHED})", scope_of(reach))
+            sql = f"""
+                SELECT {columns(EVENT_COLUMNS, "e")} FROM events AS e WHERE {wanted.sql} AND {position.sql}
+                 ORDER BY e.created_at DESC, e.id DESC LIMIT ? OFFSET ?
+            """
+            parameters = (*wanted.parameters, *position.parameters, page.limit + 1, page.offset)
+            rows = connection.execute(sql, parameters).fetchall()
             items = tuple(event_of(row) for row in rows[: page.limit])
             more = len(rows) > page.limit and items
             cursor = order.cursor(items[-1].created_at, items[-1].id) if more else None
-            total = connection.execute(total_sql, total_parameters).fetchone()[0] if count else None
+            counted = f"SELECT count(*) FROM events AS e WHERE {wanted.sql}"
+            total = connection.execute(counted, wanted.parameters).fetchone()[0] if count else None
             return Listing(items, cursor, total)
 
         return await self._readers.read(read)

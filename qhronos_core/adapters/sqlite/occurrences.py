@@ -15,7 +15,16 @@ from qhronos_core.adapters.sqlite.rows import (
     instant,
     occurrence_of,
 )
-from qhronos_core.adapters.sqlite.statements import UNFINISHED, Filter, chunks, columns, marks
+from qhronos_core.adapters.sqlite.statements import (
+    REACHED,
+    UNFINISHED,
+    Filter,
+    chunks,
+    columns,
+    marks,
+    reaches_few,
+    scope_of,
+)
 from qhronos_core.adapters.sqlite.threads import Readers
 from qhronos_core.domain.access import Reach
 from qhronos_core.domain.errors import OccurrenceNotFoundError
@@ -74,24 +83,38 @@ class SqliteOccurrences:
         wanted.within(reach, "o.event_id")
         if not reach.everything:
             wanted.add("EXISTS (SELECT 1 FROM events AS e WHERE e.id = o.event_id AND e.status <> 'deleted')")
-        total_sql = f"SELECT count(*) FROM occurrences AS o WHERE {wanted.sql}"
-        total_parameters = list(wanted.parameters)
         beyond, direction = (">", "ASC") if query.earliest_first else ("<", "DESC")
+        position = Filter()
         if page.cursor is not None:
             scheduled_at, id_ = order.position(page.cursor)
-            wanted.add(f"(o.scheduled_at, o.id) {beyond} (?, ?)", microseconds(scheduled_at), id_.bytes)
-        sql = f"""
-            -- served by occurrences_listed_idx (scheduled_at, id), or of one event by (event_id, scheduled_at)
-            SELECT {_OF_O} FROM occurrences AS o WHERE {wanted.sql}
-             ORDER BY o.scheduled_at {direction}, o.id {direction} LIMIT ? OFFSET ?
-        """
+            position.add(f"(o.scheduled_at, o.id) {beyond} (?, ?)", microseconds(scheduled_at), id_.bytes)
+        ordered = f"ORDER BY o.scheduled_at {direction}, o.id {direction} LIMIT ? OFFSET ?"
 
         def read(connection: sqlite3.Connection) -> Listing[Occurrence]:
-            rows = connection.execute(sql, (*wanted.parameters, page.limit + 1, page.offset)).fetchall()
+            few = query.event_id is None and reaches_few(connection, reach)
+            parameters = [*wanted.parameters, *position.parameters]
+            if few:
+                # Of each event reached as many as the page could take, by (event_id, scheduled_at); then the page.
+                sql = f"""
+                    SELECT {_OF_O} FROM (SELECT DISTINCT event_id FROM ({REACHED})) AS r
+                     CROSS JOIN occurrences AS o ON o.id IN (
+                       SELECT o.id FROM occurrences AS o
+                        WHERE o.event_id = r.event_id AND {wanted.sql} AND {position.sql}
+                        ORDER BY o.scheduled_at {direction} LIMIT ?)
+                     {ordered}
+                """
+                parameters = [scope_of(reach), *parameters, page.limit + page.offset + 1]
+            else:
+                # occurrences_listed_idx (scheduled_at, id) gives the order; of one event, (event_id, scheduled_at)
+                sql = f"SELECT {_OF_O} FROM occurrences AS o WHERE {wanted.sql} AND {position.sql} {ordered}"
+            rows = connection.execute(sql, (*parameters, page.limit + 1, page.offset)).fetchall()
             items = tuple(occurrence_of(row) for row in rows[: page.limit])
             more = len(rows) > page.limit and items
             cursor = order.cursor(items[-1].scheduled_at, items[-1].id) if more else None
-            total = connection.execute(total_sql, total_parameters).fetchone()[0] if count else None
+            if few:
+                wanted.add(f"o.event_id IN ({REACHED})", scope_of(reach))
+            counted = f"SELECT count(*) FROM occurrences AS o WHERE {wanted.sql}"
+            total = connection.execute(counted, wanted.parameters).fetchone()[0] if count else None
             return Listing(items, cursor, total)
 
         return await self._readers.read(read)
@@ -181,13 +204,26 @@ class SqliteOccurrences:
         wanted.add("o.due_at IS NOT NULL AND o.state = 'pending'")
         wanted.add("e.action_type = 'inbox' AND e.status IN ('active', 'inactive')")
         _narrow(wanted, query, reach)
-        sql = f"""
-            -- the first that fits, in the order of occurrences_due_idx
-            SELECT o.due_at FROM occurrences AS o CROSS JOIN events AS e ON e.id = o.event_id
-             WHERE {wanted.sql} ORDER BY o.due_at LIMIT 1
-        """
-        row = await self._one(sql, tuple(wanted.parameters))
-        return at(row[0]) if row else None
+
+        def read(connection: sqlite3.Connection) -> int | None:
+            if query.event_id is not None or reaches_few(connection, reach):
+                # from the events: each has a row or a few in occurrences_unfinished_idx
+                if not reach.everything:
+                    wanted.add(f"e.id IN ({REACHED})", scope_of(reach))
+                sql = f"""
+                    SELECT min(o.due_at) FROM events AS e
+                     CROSS JOIN occurrences AS o ON o.event_id = e.id AND o.{UNFINISHED} WHERE {wanted.sql}
+                """
+            else:
+                # the first that fits, in the order of occurrences_due_idx
+                sql = f"""
+                    SELECT o.due_at FROM occurrences AS o CROSS JOIN events AS e ON e.id = o.event_id
+                     WHERE {wanted.sql} ORDER BY o.due_at LIMIT 1
+                """
+            row = connection.execute(sql, wanted.parameters).fetchone()
+            return row[0] if row else None
+
+        return instant(await self._readers.read(read))
 
     async def next_due(self) -> datetime | None:
         return instant(await self._readers.read(lambda connection: next_due(connection, self._now())))

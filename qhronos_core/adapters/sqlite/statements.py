@@ -1,5 +1,6 @@
 """Pieces from which statements are put together: columns, filters, reach. Values are always parameters."""
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -10,9 +11,25 @@ from qhronos_core.domain.access import READ, Reach
 T = TypeVar("T")
 
 MANY: Final = 500  # ids in one statement
+FEW: Final = 200  # events from which a list is sooner begun than from the order it is in
+
+# The events with a label of a scope, whose parameter is `scope_of`: all that a reach can hold, and often more.
+REACHED: Final = "SELECT event_id FROM event_labels WHERE label IN (SELECT value FROM json_each(?))"
 
 # Written exactly as in the predicate of occurrences_unfinished_idx, so that the index serves it.
 UNFINISHED: Final = "state IN ('pending', 'dispatching', 'dispatched')"
+
+
+def scope_of(reach: Reach) -> str:
+    return as_json(sorted(reach.scope))
+
+
+def reaches_few(connection: sqlite3.Connection, reach: Reach) -> bool:
+    """Whether a list of what is reached is better begun from the events: a narrow token in a large store."""
+    if reach.everything:
+        return False
+    counted = f"SELECT count(*) FROM ({REACHED} LIMIT {FEW + 1})"
+    return int(connection.execute(counted, (scope_of(reach),)).fetchone()[0]) <= FEW
 
 
 def columns(names: Sequence[str], table: str = "") -> str:
@@ -48,7 +65,7 @@ class Filter:
         """access.md R3 and R4, as `Reach.holds` says them. Labels are compared byte for byte (BINARY)."""
         if reach.everything:
             return
-        scope = as_json(sorted(reach.scope))
+        scope = scope_of(reach)
         labels = f"SELECT 1 FROM event_labels AS l WHERE l.event_id = {event_id}"
         if reach.level is READ:
             self.add(f"EXISTS ({labels} AND l.label IN (SELECT value FROM json_each(?)))", scope)
