@@ -49,8 +49,8 @@ async def test_two_waiting_agents_never_hold_one_item(house: House) -> None:
 async def test_a_wait_reports_its_progress_to_who_asked_for_it(alice: Speaker, house: House) -> None:
     told: list[tuple[float, float | None]] = []
 
-    async def progress(done: float, total: float | None, message: str | None) -> None:
-        told.append((done, total))
+    async def progress(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total))
 
     call = alice.client.call_tool("wait_for_occurrences", {"seconds": 1}, progress_callback=progress)
     assert said(await call)["occurrences"] == []
