@@ -5,10 +5,12 @@ Credentials are never taken as arguments: arguments show in `ps` (security.md S4
 """
 
 import asyncio
+import gc
 import json
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,11 +92,10 @@ def stdio(
     text: Annotated[str, typer.Option(help="`json`, or `line` for a host that shows the model both.")] = "json",
 ) -> None:
     """Speak MCP on stdin and stdout, launched by an agent host; runs the scheduler beside it."""
-    settings = _settings(config)
-    _logging(settings)
+    gc.disable()  # until all is imported: what is made now stays, and looking through it takes a fifth of the time
     from qhronos_mcp.mcp_server.stdio import serve_stdio
 
-    raise SystemExit(asyncio.run(serve_stdio(settings, text_line=text == "line")))
+    raise SystemExit(asyncio.run(serve_stdio(partial(_settings, config), text_line=text == "line")))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.shared.exceptions import MCPError
 
 from qhronos_core.domain.access import Access, Principal
+from qhronos_core.domain.errors import UnauthenticatedError
 from qhronos_core.wiring import Core
 
 
@@ -49,6 +50,19 @@ class Face:
         if (token := get_access_token()) is not None:
             return token.token
         return None if self.local is None else self.local.token
+
+    async def verify(self) -> None:
+        """Where the caller is a process with a token: whether it still holds. (Over HTTP each request has shown it.)
+
+        Raises:
+            MCPError: it has expired or was revoked.
+        """
+        if self.local is None or self.local.token is None:
+            return
+        try:
+            await self.core.tokens.authenticate(self.local.token)
+        except UnauthenticatedError as error:
+            raise MCPError(t.INVALID_REQUEST, str(error)) from error
 
 
 def principal_of(claims: Mapping[str, Any]) -> Principal:

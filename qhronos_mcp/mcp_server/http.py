@@ -25,7 +25,7 @@ from qhronos_core.config import Settings
 from qhronos_core.wiring import Core
 from qhronos_mcp.mcp_server.face import Face
 from qhronos_mcp.mcp_server.push import Hub, serve_legacy_subscriptions
-from qhronos_mcp.mcp_server.server import build_server
+from qhronos_mcp.mcp_server.server import QhronosServer
 from qhronos_mcp.middleware import hosts_of, origins_of
 
 PATH: Final = "/mcp"
@@ -38,9 +38,7 @@ class McpOverHttp:
         self._face = Face(core)
         self.hub = Hub(self._face)
         # The SDK insists on an issuer beside a verifier. No resource URL: a 401 then carries no discovery hint.
-        self._server = build_server(
-            self._face,
-            self.hub,
+        self._server = QhronosServer(
             token_verifier=verifier,
             auth=AuthSettings(
                 issuer_url=AnyHttpUrl(core.settings.server.public_url or "http://localhost/"),
@@ -49,6 +47,7 @@ class McpOverHttp:
             ),
             extensions=extensions,
         )
+        self._server.furnish(self._face, self.hub)
         app = self._server.streamable_http_app(
             streamable_http_path=PATH, transport_security=transport_security(core.settings)
         )

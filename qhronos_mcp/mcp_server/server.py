@@ -1,9 +1,15 @@
-"""Our MCPServer: the SDK's, with our own errors, stamps and slim schemas, and everything registered on it."""
+"""Our MCPServer: the SDK's, with our own errors, stamps and slim schemas.
+
+It can shake hands before anything of ours is imported or opened, which is what a host that launches us
+over stdio waits for; every other request waits for `furnish`. So heavy imports are inside functions here.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 import mcp_types as t
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
@@ -22,19 +28,13 @@ from mcp.shared.exceptions import MCPError
 from pydantic import AnyUrl, ValidationError
 from starlette.requests import Request
 
-from qhronos_core.domain.errors import NotFoundError, QhronosError, UnauthenticatedError
-from qhronos_core.wiring import Core
 from qhronos_mcp import __version__
-from qhronos_mcp.mcp_server import arguments as words
-from qhronos_mcp.mcp_server.completions import register_completions
-from qhronos_mcp.mcp_server.face import Face
-from qhronos_mcp.mcp_server.prompts import register_prompts
-from qhronos_mcp.mcp_server.push import Hub, serve_listen
-from qhronos_mcp.mcp_server.resources import register_resources
-from qhronos_mcp.mcp_server.results import tool_result
-from qhronos_mcp.mcp_server.tools import Tools
-from qhronos_mcp.mcp_server.waits import LongPoll, Tasks, TaskSource, WaitTasks
-from qhronos_mcp.problems import describe
+from qhronos_mcp.mcp_server import compat
+from qhronos_mcp.mcp_server.tasks import Tasks, TaskSource
+
+if TYPE_CHECKING:
+    from qhronos_mcp.mcp_server.face import Face
+    from qhronos_mcp.mcp_server.push import Hub
 
 NAME: Final = "qhronos"
 TITLE: Final = "Qhronos"
@@ -45,16 +45,84 @@ INSTRUCTIONS: Final = (
     "`by` (`you` is this token). A mistake is answered with `fix`: arguments ready to merge into the same call."
 )
 _AN_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
-_OPEN: Final = frozenset({"initialize", "ping", "server/discover"})  # methods that need no store and no limit
+_OPEN: Final = frozenset({"initialize", "ping", "server/discover"})  # methods that need nothing of ours
 
 
-class QhronosServer(MCPServer[Core]):
+_FURNISHED: Final = ("completion/complete", "resources/subscribe", "resources/unsubscribe", "subscriptions/listen")
+
+
+async def _not_yet(_: ServerRequestContext[Any, Any], __: t.RequestParams) -> HandlerResult:
+    raise MCPError(t.INTERNAL_ERROR, "Not ready.")  # replaced before any request is let in
+
+
+class QhronosServer(MCPServer[Any]):
     """Refuses unknown arguments, tells domain errors in one shape, and stamps every result with `now`."""
 
-    def __init__(self, face: Face, **options: Any) -> None:
-        super().__init__(**options)
-        self._face = face
+    def __init__(
+        self,
+        *,
+        token_verifier: TokenVerifier | None = None,
+        auth: AuthSettings | None = None,
+        extensions: Iterable[Extension] = (),
+    ) -> None:
+        self._tasks = Tasks()
+        super().__init__(
+            name=NAME,
+            title=TITLE,
+            version=__version__,
+            instructions=INSTRUCTIONS,
+            token_verifier=token_verifier,
+            auth=auth,
+            extensions=[self._tasks, *extensions],
+            cache_hints={
+                "tools/list": _AN_HOUR,
+                "prompts/list": _AN_HOUR,
+                "resources/list": _AN_HOUR,
+                "resources/templates/list": _AN_HOUR,
+                "resources/read": CacheHint(ttl_ms=0, scope="private"),
+            },
+            subscriptions=False,
+            middleware=[self._when_furnished],
+        )
+        for method in _FURNISHED:  # their presence is what a handshake advertises
+            compat.lowlevel(self).add_request_handler(method, t.RequestParams, _not_yet)
+        self._face: Face | None = None
         self._known: dict[str, tuple[str, ...]] = {}
+        self._furnished = anyio.Event()
+
+    def furnish(self, face: Face, hub: Hub, *, task_sources: Mapping[str, TaskSource] | None = None) -> None:
+        """Register everything, and let requests in. Legacy subscriptions need a task group: push.py.
+
+        `task_sources`: of further tools, by name, beside `wait_for_occurrences`.
+        """
+        from qhronos_mcp.mcp_server.completions import register_completions
+        from qhronos_mcp.mcp_server.prompts import register_prompts
+        from qhronos_mcp.mcp_server.push import serve_listen
+        from qhronos_mcp.mcp_server.resources import register_resources
+        from qhronos_mcp.mcp_server.tools import Tools
+        from qhronos_mcp.mcp_server.waits import LongPoll, WaitTasks
+
+        self._face = face
+        Tools(face, LongPoll(face, hub)).register(self)
+        register_resources(self, face)
+        register_prompts(self)
+        register_completions(self, face)
+        serve_listen(self, hub, face)
+        self._tasks.serve(face.caller, {"wait_for_occurrences": WaitTasks(face), **(task_sources or {})})
+        self._furnished.set()
+
+    @property
+    def face(self) -> Face:
+        """Who is served; there once requests are let in."""
+        assert self._face is not None  # noqa: S101
+        return self._face
+
+    async def _when_furnished(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """A handshake goes through at once. On stdio a token is verified at each call, for expiry and revocation."""
+        if ctx.request_id is not None and ctx.method not in _OPEN:
+            await self._furnished.wait()
+            await self.face.verify()
+        return await call_next(ctx)
 
     async def list_tools(self) -> list[t.Tool]:
         """The schemas in fewer tokens. `outputSchema` is left out: some hosts hand it to the model."""
@@ -64,10 +132,14 @@ class QhronosServer(MCPServer[Core]):
         ]
 
     async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Context[Core, Any] | None = None
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> t.CallToolResult | t.InputRequiredResult:
+        from qhronos_core.domain.errors import QhronosError
+        from qhronos_mcp.mcp_server import arguments as words
+        from qhronos_mcp.problems import describe
+
         given = {argument: value for argument, value in arguments.items() if value is not None}
-        line = self._face.text_line or _asks_for_a_line(context)
+        line = self.face.text_line or _asks_for_a_line(context)
         try:
             await self._refuse_unknown(name, given)
             result = await super().call_tool(name, given, context)
@@ -84,9 +156,12 @@ class QhronosServer(MCPServer[Core]):
         return result
 
     async def read_resource(
-        self, uri: AnyUrl | str, context: Context[Core, Any] | None = None
+        self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | t.InputRequiredResult:
         """Raises ResourceNotFoundError for what is absent or out of reach, with the same words; else ResourceError."""
+        from qhronos_core.domain.errors import NotFoundError, QhronosError
+        from qhronos_mcp.problems import describe
+
         try:
             return await super().read_resource(uri, context)
         except UnexpectedResourceError as failure:
@@ -99,7 +174,7 @@ class QhronosServer(MCPServer[Core]):
             raise kind(describe(cause).message) from failure
 
     async def get_prompt(
-        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Core, Any] | None = None
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
     ) -> t.GetPromptResult | t.InputRequiredResult:
         """Raises MCPError (INVALID_PARAMS) for what is unknown or missing; else modern clients see only a server error."""
         prompt = next((prompt for prompt in await self.list_prompts() if prompt.name == name), None)
@@ -114,6 +189,8 @@ class QhronosServer(MCPServer[Core]):
         return await super().get_prompt(name, given, context)
 
     async def _refuse_unknown(self, name: str, given: Mapping[str, Any]) -> None:
+        from qhronos_mcp.mcp_server import arguments as words
+
         if not self._known:
             self._known = {tool.name: tuple(tool.input_schema["properties"]) for tool in await super().list_tools()}
         if name not in self._known:
@@ -121,7 +198,9 @@ class QhronosServer(MCPServer[Core]):
         words.refuse_unknown(given, self._known[name])
 
     def _said(self, shown: Mapping[str, Any], *, line: bool, is_error: bool = False) -> t.CallToolResult:
-        return tool_result(shown, self._face.core.clock.now(), line=line, is_error=is_error)
+        from qhronos_mcp.mcp_server.results import tool_result
+
+        return tool_result(shown, self.face.core.clock.now(), line=line, is_error=is_error)
 
 
 def slim(schema: Any) -> Any:
@@ -140,65 +219,7 @@ def slim(schema: Any) -> Any:
     return {name: slim(value) for name, value in rest.items()}
 
 
-def _asks_for_a_line(context: Context[Core, Any] | None) -> bool:
+def _asks_for_a_line(context: Context[Any, Any] | None) -> bool:
     """`?text=line` on the URL: for a host known to show the model text and structure both."""
     request = None if context is None else context.request_context.request
     return isinstance(request, Request) and request.query_params.get("text") == "line"
-
-
-def build_server(
-    face: Face,
-    hub: Hub,
-    *,
-    token_verifier: TokenVerifier | None = None,
-    auth: AuthSettings | None = None,
-    extensions: Iterable[Extension] = (),
-    task_sources: Mapping[str, TaskSource] | None = None,
-) -> QhronosServer:
-    """Everything but legacy subscriptions, which need a task group: `serve_legacy_subscriptions`.
-
-    `task_sources`: of further tools, by name, beside `wait_for_occurrences`.
-    """
-    tasks = Tasks(face, {"wait_for_occurrences": WaitTasks(face), **(task_sources or {})})
-
-    async def admitted(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """On stdio a token is verified at each call, for expiry and revocation."""
-        if (
-            face.local is not None
-            and face.local.token is not None
-            and ctx.method not in _OPEN
-            and ctx.request_id is not None
-        ):
-            try:
-                await face.core.tokens.authenticate(face.local.token)
-            except UnauthenticatedError as error:
-                raise MCPError(t.INVALID_REQUEST, str(error)) from error
-        return await call_next(ctx)
-
-    server = QhronosServer(
-        face,
-        name=NAME,
-        title=TITLE,
-        version=__version__,
-        instructions=INSTRUCTIONS,
-        token_verifier=token_verifier,
-        auth=auth,
-        extensions=[tasks, *extensions],
-        lifespan=lambda _: nullcontext(face.core),
-        cache_hints={
-            "tools/list": _AN_HOUR,
-            "prompts/list": _AN_HOUR,
-            "resources/list": _AN_HOUR,
-            "resources/templates/list": _AN_HOUR,
-            "resources/read": CacheHint(ttl_ms=0, scope="private"),
-        },
-        subscriptions=False,
-        middleware=[admitted],
-    )
-    tools = Tools(face, LongPoll(face, hub))
-    tools.register(server)
-    register_resources(server, face)
-    register_prompts(server)
-    register_completions(server, face)
-    serve_listen(server, hub, face)
-    return server

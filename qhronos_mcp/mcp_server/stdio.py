@@ -1,68 +1,122 @@
 """Serving one host over stdin and stdout.
 
 stdout is the wire: nothing prints at import, logs go to stderr, and while the SDK serves, descriptor 1
-points at stderr. The process ends when its host closes stdin, or at SIGTERM and SIGINT, with leases
+points at stderr. A host waits for the answer to its handshake, so that is served first, and the core is
+imported and opened meanwhile. The process ends when its host closes stdin, or at SIGTERM and SIGINT, with leases
 given back and the store closed.
 """
 
 import asyncio
+import gc
 import io
+import logging
 import os
 import signal
 import sys
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from mcp.server.lowlevel import NotificationOptions
 from mcp.server.stdio import stdio_server
 
-from qhronos_core.config import Settings
 from qhronos_core.domain.access import Principal
 from qhronos_core.domain.errors import StartRefusedError, UnauthenticatedError
-from qhronos_core.wiring import Core, open_core
 from qhronos_mcp.mcp_server import compat
-from qhronos_mcp.mcp_server.face import Face, Local
-from qhronos_mcp.mcp_server.push import Hub, serve_legacy_subscriptions
-from qhronos_mcp.mcp_server.server import build_server
+from qhronos_mcp.mcp_server.server import QhronosServer
+
+if TYPE_CHECKING:
+    from qhronos_core.config import Settings
+    from qhronos_core.wiring import Core
+    from qhronos_mcp.mcp_server.face import Local
 
 _STOP_WITHIN: Final = 5.0  # seconds from a signal to the end, whatever hangs
 
 
-async def serve_stdio(settings: Settings, *, text_line: bool = False) -> int:
-    """Serve until stdin ends or a signal comes; the process's exit status.
+async def serve_stdio(load: Callable[[], "Settings"], *, text_line: bool = False) -> int:
+    """Serve until stdin ends or a signal comes; the exit status. `load` may refuse to start: one line, status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    logging.getLogger().addHandler(logging.StreamHandler(sys.stderr))  # before the SDK finds a bare root logger
+    server = QhronosServer()
+    signalled = asyncio.create_task(_signalled(), name="signals")
+    serving = asyncio.create_task(_serve(server), name="stdio")
+    ended = asyncio.create_task(_first(signalled, serving), name="ended")
+    try:
+        await _furnished(server, load, ended, text_line)
+    except StartRefusedError as refusal:
+        sys.stderr.write(f"qhronos: {refusal}\n")
+        sys.stderr.flush()
+        os._exit(2)  # as below
+    # The core is closed: leases given back, the store shut.
+    if not serving.done():
+        os._exit(0)  # the SDK's thread that reads stdin cannot be cancelled, and would hold the interpreter's exit
+    signalled.cancel()
+    await serving
+    return 0
+
+
+async def _first(*tasks: "asyncio.Task[None]") -> None:
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _serve(server: QhronosServer) -> None:
+    low = compat.lowlevel(server)
+    async with stdio_server() as (read, write):
+        await low.run(read, write, low.create_initialization_options(NotificationOptions()))
+
+
+async def _furnished(
+    server: QhronosServer, load: Callable[[], "Settings"], ended: "asyncio.Task[None]", text_line: bool
+) -> None:
+    """Open the core, let requests in, and stay until `ended`."""
+    await asyncio.to_thread(_import_the_rest)
+    from qhronos_core.wiring import configure_logs, open_core
+    from qhronos_mcp.mcp_server.face import Face
+    from qhronos_mcp.mcp_server.push import Hub, serve_legacy_subscriptions
+
+    settings = load()
+    configure_logs(settings)
+    async with open_core(settings) as core:
+        face = Face(core, await local_of(core, os.environ.get("QHRONOS_TOKEN")), text_line)
+        hub = Hub(face)
+        async with anyio.create_task_group() as group:
+            serve_legacy_subscriptions(server, hub, group, face)
+            group.start_soon(hub.run)
+            server.furnish(face, hub)
+            core.start_scheduler()
+            gc.freeze()
+            gc.enable()
+            await ended
+            hub.close()
+            group.cancel_scope.cancel()
+
+
+def _import_the_rest() -> None:
+    """In a thread: the handshake is answered between its steps."""
+    import qhronos_mcp.mcp_server.completions
+    import qhronos_mcp.mcp_server.resources
+    import qhronos_mcp.mcp_server.waits  # noqa: F401
+
+
+async def local_of(core: "Core", token: str | None) -> "Local":
+    """Who speaks on this process's stdin.
 
     Raises:
         StartRefusedError: the token proves nothing, or there is none and the store is not the embedded one.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
-    async with open_core(settings) as core:
-        face = Face(core, await local_of(core, os.environ.get("QHRONOS_TOKEN")), text_line)
-        hub = Hub(face)
-        signalled = asyncio.create_task(_signalled(), name="signals")
-        serving = asyncio.create_task(_serve(face, hub), name="stdio")
-        core.start_scheduler()
-        await asyncio.wait({signalled, serving}, return_when=asyncio.FIRST_COMPLETED)
-        hub.close()
-        if serving.done():
-            await serving
-    # The core is closed: leases given back, the store shut.
-    if signalled.done():
-        os._exit(0)  # the SDK's thread that reads stdin cannot be cancelled, and would hold the interpreter's exit
-    signalled.cancel()
-    return 0
+    from qhronos_mcp.mcp_server.face import Local
 
-
-async def _serve(face: Face, hub: Hub) -> None:
-    async with anyio.create_task_group() as group:
-        server = build_server(face, hub)
-        serve_legacy_subscriptions(server, hub, group, face)
-        group.start_soon(hub.run)
-        low = compat.lowlevel(server)
-        async with stdio_server() as (read, write):
-            await low.run(read, write, low.create_initialization_options(NotificationOptions()))
-        group.cancel_scope.cancel()  # end of file: the ordinary exit
+    if token is not None:
+        try:
+            return Local(await core.tokens.authenticate(token), token)
+        except UnauthenticatedError:
+            raise StartRefusedError("QHRONOS_TOKEN is not a valid token of this server") from None
+    settings = core.settings
+    if not settings.embedded:
+        raise StartRefusedError("QHRONOS_TOKEN must be set: with PostgreSQL there is no local owner")
+    return Local(Principal.of_local_owner(settings.auth.local_sub, holder=f"local:{core.node}"))
 
 
 async def _signalled() -> None:
@@ -73,21 +127,3 @@ async def _signalled() -> None:
             watchdog.daemon = True
             watchdog.start()
             return
-
-
-async def local_of(core: Core, token: str | None) -> Local:
-    """Who speaks on this process's stdin.
-
-    Raises:
-        StartRefusedError: see `serve_stdio`.
-    """
-    if token is not None:
-        try:
-            return Local(await core.tokens.authenticate(token), token)
-        except UnauthenticatedError:
-            raise StartRefusedError("QHRONOS_TOKEN is not a valid token of this server") from None
-    settings = core.settings
-    if not settings.embedded:
-        raise StartRefusedError("QHRONOS_TOKEN must be set: with PostgreSQL there is no local owner")
-    owner = Principal.of_local_owner(settings.auth.local_sub, holder=f"local:{core.node}")
-    return Local(owner)

@@ -1,0 +1,237 @@
+"""The real process, launched as a host launches it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.client.stdio import StdioServerParameters, stdio_client
+
+from qhronos_mcp.mcp_server.push import INBOX
+from tests.faces.mcp.house import House
+from tests.faces.mcp.speakers import MODERN, VERSIONS, Speaker, in_its_own_task, speaking
+
+ROOT = Path(__file__).parents[3]
+COMMAND = [sys.executable, "-m", "qhronos_mcp", "stdio"]
+HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
+}
+DISCOVER = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "server/discover",
+    "params": {
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": MODERN,
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+    },
+}
+
+
+def environment(data_dir: Path, **more: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "QHRONOS_DATA_DIR": str(data_dir),
+        "HOME": str(data_dir),
+        **more,
+    }
+
+
+@asynccontextmanager
+async def a_host(data_dir: Path, version: str, *arguments: str, **more: str) -> AsyncIterator[Speaker]:
+    server = StdioServerParameters(
+        command=COMMAND[0], args=[*COMMAND[1:], *arguments], env=environment(data_dir, **more), cwd=data_dir
+    )
+    async with in_its_own_task(speaking(stdio_client(server), version)) as speaker:
+        yield speaker
+
+
+@asynccontextmanager
+async def a_process(data_dir: Path, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(data_dir, **more),
+        cwd=data_dir,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def told(process: asyncio.subprocess.Process, message: dict[str, Any]) -> dict[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(message).encode() + b"\n")
+    answer: dict[str, Any] = json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+    return answer
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_the_whole_job_over_a_pipe(tmp_path: Path, version: str) -> None:
+    """Create, be told, claim, acknowledge; every tool is called on the way."""
+    async with a_host(tmp_path, version) as alice:
+        assert len((await alice.client.list_tools()).tools) == 8
+        made = await alice.call("create_event", name="n", schedule="@yearly", key="k", description="d")
+        assert made["result"] == "created"
+        assert [row["event"] for row in (await alice.call("list_events"))["events"]] == ["k"]
+        assert (await alice.call("update_event", event_id="k", changes={"name": "m"}))["result"] == "updated"
+        async with alice.watching(INBOX) as ear:
+            ran = await alice.call("trigger", event_id="k")
+            await ear.until(INBOX)
+        [item] = (await alice.call("wait_for_occurrences", seconds=10))["occurrences"]
+        assert item["id"] == ran["occurrence"]["id"]
+        assert item["by"] == "you"
+        assert item["untrusted"]["name"] == "m"
+        assert (await alice.read_json(INBOX))["held"] == [item["id"]]
+        done = await alice.call("acknowledge_occurrence", occurrence_id=item["id"], outcome="done")
+        assert done["occurrence"]["status"] == "completed"
+        assert (await alice.call("list_occurrences"))["occurrences"][0]["status"] == "completed"
+        assert (await alice.call("list_events", event_id="nope"))["code"] == "event_not_found"
+        assert (await alice.call("delete_event", event_id="k"))["result"] == "deleted"
+
+
+async def test_what_was_kept_is_there_after_the_host_comes_back(tmp_path: Path) -> None:
+    async with a_host(tmp_path, MODERN) as alice:
+        await alice.call("create_event", name="n", schedule="@daily", key="k")
+    async with a_host(tmp_path, "2025-11-25", "--text", "line") as alice:
+        found = await alice.call("list_events", event_id="k")
+        assert found["event"]["by"] == "you"
+        assert found.text == found["says"]
+
+
+async def test_two_hosts_share_one_store(tmp_path: Path) -> None:
+    async with a_host(tmp_path, MODERN) as one, a_host(tmp_path, "2025-06-18") as other:
+        await one.call("create_event", name="n", schedule="@yearly", key="k")
+        wait = asyncio.create_task(other.call("wait_for_occurrences", seconds=20))
+        await one.call("trigger", event_id="k")
+        [item] = (await wait)["occurrences"]
+        refused = await one.call("acknowledge_occurrence", occurrence_id=item["id"], outcome="done")
+        assert refused["code"] == "not_held"  # each process holds its own
+
+
+@pytest.mark.parametrize("hello", [HELLO, DISCOVER])
+async def test_every_line_on_stdout_is_the_protocol_s(tmp_path: Path, hello: dict[str, Any]) -> None:
+    meta = hello["params"].get("_meta")
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("create_event", {"name": "n", "schedule": "@daily", "key": "k"}),
+        ("create_event", {"name": "n"}),
+        ("list_events", {}),
+        ("update_event", {"event_id": "k", "do": "pause"}),
+        ("trigger", {"event_id": "k"}),
+        ("wait_for_occurrences", {"seconds": 1}),
+        ("list_occurrences", {}),
+        ("acknowledge_occurrence", {"occurrence_id": "x", "outcome": "done"}),
+        ("delete_event", {"event_id": "k"}),
+        ("nothing", {}),
+    ]
+    async with a_process(tmp_path) as process:
+        await told(process, hello)
+        assert process.stdin is not None
+        for number, (tool, arguments) in enumerate(calls):
+            params = {"name": tool, "arguments": arguments} | ({"_meta": meta} if meta else {})
+            request = {"jsonrpc": "2.0", "id": number + 2, "method": "tools/call", "params": params}
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.write(b"this is not JSON\n")
+        await asyncio.sleep(0)
+        lines: list[dict[str, Any]] = []
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            while sum("result" in line for line in lines) < len(calls):
+                lines.append(json.loads(await process.stdout.readline()))
+        process.stdin.close()
+        rest = await process.stdout.read()
+        lines += [json.loads(line) for line in rest.splitlines()]
+        assert {line["jsonrpc"] for line in lines} == {"2.0"}
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("hello", [HELLO, DISCOVER])
+async def test_a_handshake_over_a_pipe_advertises_what_one_over_http_does(
+    tmp_path: Path, house: House, hello: dict[str, Any]
+) -> None:
+    async with a_process(tmp_path) as process:
+        piped = (await told(process, hello))["result"]["capabilities"]
+    async with house.speaker("2025-11-25" if hello is HELLO else "auto") as alice:
+        served = alice.client.server_capabilities.model_dump(by_alias=True, exclude_none=True)
+    assert piped == served
+
+
+async def test_the_process_ends_when_its_host_closes_the_pipe(tmp_path: Path) -> None:
+    async with a_process(tmp_path) as process:
+        await told(process, HELLO)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert process.stderr is not None
+        assert b"Traceback" not in await process.stderr.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_process_and_gives_back_what_it_held(tmp_path: Path, number: signal.Signals) -> None:
+    async with a_process(tmp_path) as process:
+        await told(process, HELLO)
+        assert process.stdin is not None
+        process.stdin.write(b'{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
+        call = {"name": "wait_for_occurrences", "arguments": {"seconds": 50}}
+        process.stdin.write(
+            json.dumps({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}).encode() + b"\n"
+        )
+        await told(process, {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "list_events"}})
+        began = time.monotonic()
+        process.send_signal(number)
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert time.monotonic() - began < 4
+        assert process.stderr is not None
+        assert b"Traceback" not in await process.stderr.read()
+
+
+async def test_a_bad_token_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    async with a_process(tmp_path, QHRONOS_TOKEN="nonsense") as process:
+        assert await asyncio.wait_for(process.wait(), 30) == 2
+        assert process.stderr is not None
+        assert (await process.stderr.read()).decode().strip() == (
+            "qhronos: QHRONOS_TOKEN is not a valid token of this server"
+        )
+
+
+async def test_with_a_shared_store_there_is_no_local_owner(tmp_path: Path) -> None:
+    secrets = {"QHRONOS_MASTER_TOKEN": "m1" * 20, "QHRONOS_JWT_SECRET": "j2" * 20}
+    async with a_process(tmp_path, DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", **secrets) as process:
+        assert await asyncio.wait_for(process.wait(), 30) == 2
+        assert process.stderr is not None
+        assert b"QHRONOS_TOKEN must be set" in await process.stderr.read()
+
+
+async def test_the_handshake_waits_for_nothing_heavy(tmp_path: Path) -> None:
+    heavy = [
+        "qhronos_core.wiring",
+        "qhronos_core.config",
+        "structlog",
+        "sqlite3",
+        "aiohttp",
+        "qhronos_core.domain.schedule",
+    ]
+    asks = f"import qhronos_mcp.mcp_server.stdio, sys; print([name for name in {heavy} if name in sys.modules])"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", asks, stdout=asyncio.subprocess.PIPE, env=environment(tmp_path)
+    )
+    out, _ = await process.communicate()
+    assert out.decode().strip() == "[]"
