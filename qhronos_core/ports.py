@@ -319,13 +319,15 @@ class Journal(Protocol):
         """The entries after `cursor`, in order, none ever skipped because it committed late."""
         ...
 
-    async def audit(self, *, since: datetime | None, page: Page) -> Listing[Entry]:
+    async def audit(self, *, since: datetime | None, page: Page, count: bool = False) -> Listing[Entry]:
         """Entries with an actor, newest first: who did what."""
         ...
 
 
 class Tokens(Protocol):
-    async def list(self, page: Page) -> Listing[TokenRecord]: ...
+    async def list(self, page: Page, *, count: bool = False) -> Listing[TokenRecord]:
+        """Newest first."""
+        ...
 
     async def get(self, jti: TokenId) -> TokenRecord:
         """Raises TokenNotFoundError."""

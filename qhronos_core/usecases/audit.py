@@ -30,8 +30,10 @@ async def audited(
         raise
 
 
-async def audit_trail(journal: Journal, *, since: datetime | None, page: Page, caller: Principal) -> Listing[Entry]:
+async def audit_trail(
+    journal: Journal, *, since: datetime | None, page: Page, caller: Principal, count: bool = False
+) -> Listing[Entry]:
     """Who did what, allowed or refused, newest first. Raises ForbiddenError: admins and the master read it."""
     if not caller.sees_all:
         raise ForbiddenError("The audit trail needs an admin token or the master token.")
-    return await journal.audit(since=since, page=page)
+    return await journal.audit(since=since, page=page, count=count)

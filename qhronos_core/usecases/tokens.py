@@ -160,14 +160,14 @@ class TokenCases:
         await self._store.commit(Changes(tokens=[record], entries=[entry], at=now))
         return Minted(token, record, _warnings(record, now))
 
-    async def list(self, page: Page, *, caller: Principal) -> Listing[TokenRecord]:
+    async def list(self, page: Page, *, caller: Principal, count: bool = False) -> Listing[TokenRecord]:
         """What is kept of each token, newest first, with when it was revoked, if it was.
 
         Raises:
             ForbiddenError: anyone but the master.
         """
         await audited(self._store, caller, "list_tokens", lambda: access.require_master(caller))
-        listing = await self._store.tokens.list(page)
+        listing = await self._store.tokens.list(page, count=count)
         index = _Index(await self._store.tokens.revocations())
         return replace(listing, items=tuple(index.marked(record) for record in listing.items))
 

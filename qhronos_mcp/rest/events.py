@@ -29,8 +29,8 @@ async def create_event(request: Request) -> Response:
     """201 for a new event; 200 for one that its `key` found, and for a dry run."""
     events, caller, dry_run = core_of(request).events, caller_of(request), flag(request, "dry_run")
     fields = await fields_in(request, judged=lambda: events.create({}, caller=caller, dry_run=True))
-    once = None if dry_run else await once_of(request, _kept)
-    answer = await events.create(fields, caller=caller, once=once, dry_run=dry_run)
+    once = await once_of(request, _kept)
+    answer = await events.create(fields, caller=caller, once=None if dry_run else once, dry_run=dry_run)
     return shown(views.answered_event(answer), status=_status(answer))
 
 

@@ -42,6 +42,9 @@ _OF_OCCURRENCES: Final = (
     _FROM,
     _TO,
 )
+_RETRYABLE: Final = Parameter(
+    "status", "Either or both.", array_of({"type": "string", "enum": ["failed", "missed"]}), repeats=True
+)
 _OF_ANY_EVENT: Final = Parameter("event_id", "Of this event.", schemas.UUID)
 _ONCE: Final = Parameter(
     "Idempotency-Key",
@@ -237,7 +240,7 @@ OPERATIONS: Final[Sequence[Operation]] = (
         "Occurrences",
         {200: Answer("Those that are pending again; or, in a dry run, that would be.", array_of(ref("Occurrence")))},
         errors=(400, 404, 409, 413),
-        parameters=(_DRY_RUN, _OF_ANY_EVENT, *_OF_OCCURRENCES),
+        parameters=(_DRY_RUN, _OF_ANY_EVENT, _TAGS, _MATCH, _RETRYABLE, _FROM, _TO),
         body=ref("Nothing"),
         body_required=False,
     ),

@@ -130,7 +130,7 @@ def _params(required: list[str], properties: dict[str, Schema]) -> Schema:
     return {"type": "object", "required": required, "additionalProperties": False, "properties": properties}
 
 
-_TIMEOUT: Final[Schema] = {**DURATION, "description": "1 s to 30 s; default `15s`."}
+_TIMEOUT: Final[Schema] = {**DURATION, "description": "1 s to 30 s; default `15s`.", "examples": ["15s"]}
 
 _ACTION: Final[Schema] = {
     "description": "Where an occurrence goes.",
@@ -176,13 +176,18 @@ _WRITTEN: Final[dict[str, Schema]] = {
     "tags": array_of(_TAG, maxItems=64),
     "metadata": {"type": "object", "description": "Up to 64 KiB as JSON."},
     "action": _ACTION,
-    "webhook": {"type": "string", "maxLength": 2048, "description": "`https://...`, or `q:<client>` for a websocket."},
+    "webhook": {
+        "type": "string",
+        "maxLength": 2048,
+        "pattern": "^(https?://|q:).",
+        "description": "`https://...`, or `q:<client>` for a websocket.",
+    },
     "hmac_secret": _SECRET,
     "catch_up": {"type": "string", "enum": ["one", "all", "none"]},
     "overlap": {"type": "string", "enum": ["allow", "skip", "queue"]},
     "expires_after": DURATION,
     "ack": {"type": "string", "enum": ["none", "required"]},
-    "ack_timeout": {**DURATION, "description": "10 s to 7 d; default `15m`."},
+    "ack_timeout": {**DURATION, "description": "10 s to 7 d; default `15m`.", "examples": ["15m", "P1D"]},
     "retry": _RETRY,
     "status": {"type": "string", "enum": ["active", "paused", "inactive"]},
     "paused_until": INSTANT,
@@ -234,13 +239,13 @@ NEW_TOKEN: Final[Schema] = {
     "required": ["sub", "access"],
     "additionalProperties": False,
     "properties": {
-        "type": {"type": "string", "const": "jwt"},
+        "type": {"enum": ["jwt", None]},
         "sub": {"type": "string", "minLength": 1, "maxLength": 128},
         "access": {"type": "string", "enum": ["read", "write", "read_write", "admin"]},
-        "scope": array_of(
-            {"type": "string", "pattern": "^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._@-]{1,128}$"}, maxItems=100
+        "scope": maybe(
+            array_of({"type": "string", "pattern": "^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._@-]{1,128}$"}, maxItems=100)
         ),
-        "expires_at": {**INSTANT, "description": "In the future; default one hour ahead."},
+        "expires_at": maybe({**INSTANT, "description": "In the future; default one hour ahead."}),
     },
 }
 ACKNOWLEDGEMENT: Final[Schema] = {
@@ -249,7 +254,7 @@ ACKNOWLEDGEMENT: Final[Schema] = {
     "additionalProperties": False,
     "properties": {
         "outcome": {"type": "string", "enum": ["done", "failed", "later"]},
-        "delay": maybe({**DURATION, "description": "With `later`: default `5m`, at most `7d`."}),
+        "delay": maybe({**DURATION, "description": "With `later`: default `5m`, at most `7d`.", "examples": ["5m"]}),
         "note": maybe({"type": "string", "maxLength": 500}),
     },
 }

@@ -19,7 +19,7 @@ async def mint_token(request: Request) -> Response:
 
 async def list_tokens(request: Request) -> Response:
     tokens, caller = core_of(request).tokens, caller_of(request)
-    return await listed(request, lambda page, _: tokens.list(page, caller=caller), views.token)
+    return await listed(request, lambda page, count: tokens.list(page, caller=caller, count=count), views.token)
 
 
 async def revoke_token(request: Request) -> Response:
@@ -33,5 +33,7 @@ async def revoke_token(request: Request) -> Response:
 async def list_audit(request: Request) -> Response:
     since, caller, journal = instant_in(request, "from"), caller_of(request), core_of(request).journal
     return await listed(
-        request, lambda page, _: audit_trail(journal, since=since, page=page, caller=caller), views.audit
+        request,
+        lambda page, count: audit_trail(journal, since=since, page=page, caller=caller, count=count),
+        views.audit,
     )

@@ -46,6 +46,11 @@ _AUDIT: Final[LiteralString] = f"""
      ORDER BY position DESC LIMIT %(limit)s OFFSET %(offset)s
 """
 
+_AUDIT_COUNT: Final[LiteralString] = """
+    SELECT count(*) FROM journal
+     WHERE actor IS NOT NULL AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+"""
+
 
 class PostgresJournal:
     def __init__(
@@ -79,7 +84,7 @@ class PostgresJournal:
         read_to = lines[-1].position if len(lines) == limit else max(safe.position, after)
         return JournalPage(lines, Cursor(safe.epoch, read_to), truncated)
 
-    async def audit(self, *, since: datetime | None, page: Page) -> Listing[Entry]:
+    async def audit(self, *, since: datetime | None, page: Page, count: bool = False) -> Listing[Entry]:
         order = ListOrder(await self._identity(), "audit", since)
         parameters = {
             "since": since,
@@ -87,13 +92,14 @@ class PostgresJournal:
             "limit": page.limit + 1,
             "offset": page.offset,
         }
+        total = (await self._connections.rows(_AUDIT_COUNT, {"since": since}))[0][0] if count else None
         rows = await self._connections.rows(_AUDIT, parameters)
         items = [(row[0], entry_of(row[1:])) for row in rows[: page.limit]]
         next_cursor = None
         if len(rows) > page.limit and items:
             position, entry = items[-1]
             next_cursor = order.cursor(entry.at, UUID(int=position))
-        return Listing(tuple(entry for _, entry in items), next_cursor)
+        return Listing(tuple(entry for _, entry in items), next_cursor, total)
 
     async def _safe_end(self) -> tuple[Cursor, int]:
         """The position up to which nothing can appear any more, and the last one that retention removed."""

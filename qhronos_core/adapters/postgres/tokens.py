@@ -13,6 +13,7 @@ from qhronos_core.domain.ids import TokenId
 from qhronos_core.ports import Listing, Page, Revocation, TokenRecord
 
 _TOKEN: Final[LiteralString] = "jti, sub, access, scope, issued_at, expires_at, revoked_at"
+_COUNT: Final = "SELECT count(*) FROM tokens"
 _GET: Final[LiteralString] = f"SELECT {_TOKEN} FROM tokens WHERE jti = %(jti)s"
 _REVOCATIONS: Final = "SELECT id, created_at, jti, sub, issued_before FROM revocations ORDER BY created_at, id"
 
@@ -22,10 +23,11 @@ class PostgresTokens:
         self._connections = connections
         self._identity = identity
 
-    async def list(self, page: Page) -> Listing[TokenRecord]:
+    async def list(self, page: Page, *, count: bool = False) -> Listing[TokenRecord]:
         """Newest first."""
         order = ListOrder(await self._identity(), "tokens", None)
         where = Where()
+        total = (await self._connections.rows(_COUNT))[0][0] if count else None
         if page.cursor is not None:
             at, jti = order.position(page.cursor)
             where.add("(issued_at, jti) < (%(at)s, %(jti)s)", at=at, jti=jti)
@@ -37,7 +39,7 @@ class PostgresTokens:
         tokens = [token_of(row) for row in await self._connections.rows(statement, parameters)]
         items = tuple(tokens[: page.limit])
         more = len(tokens) > page.limit and items
-        return Listing(items, order.cursor(items[-1].issued_at, items[-1].jti) if more else None)
+        return Listing(items, order.cursor(items[-1].issued_at, items[-1].jti) if more else None, total)
 
     async def get(self, jti: TokenId) -> TokenRecord:
         rows = await self._connections.rows(_GET, {"jti": jti})

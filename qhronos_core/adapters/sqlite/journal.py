@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from qhronos_core.adapters.cursors import ListOrder
@@ -46,12 +46,13 @@ class SqliteJournal:
 
         return await self._readers.read(read)
 
-    async def audit(self, *, since: datetime | None, page: Page) -> Listing[Entry]:
+    async def audit(self, *, since: datetime | None, page: Page, count: bool = False) -> Listing[Entry]:
         order = ListOrder(self._store_id, "audit", since)
         wanted = Filter()
         wanted.add("actor IS NOT NULL")
         if since is not None:
             wanted.add("at >= ?", microseconds(since))
+        total_sql, total_parameters = f"SELECT count(*) FROM journal WHERE {wanted.sql}", list(wanted.parameters)
         if page.cursor is not None:
             wanted.add("position < ?", order.position(page.cursor)[1].int)
         sql = f"""
@@ -59,11 +60,16 @@ class SqliteJournal:
             SELECT position, {_COLUMNS} FROM journal WHERE {wanted.sql} ORDER BY position DESC LIMIT ? OFFSET ?
         """
         parameters = (*wanted.parameters, page.limit + 1, page.offset)
-        rows = await self._readers.read(lambda connection: connection.execute(sql, parameters).fetchall())
+
+        def read(connection: sqlite3.Connection) -> tuple[list[Any], int | None]:
+            total = connection.execute(total_sql, total_parameters).fetchone()[0] if count else None
+            return connection.execute(sql, parameters).fetchall(), total
+
+        rows, total = await self._readers.read(read)
         more = len(rows) > page.limit and page.limit
         shown = rows[: page.limit]
         items = tuple(entry for row in shown if (entry := entry_of(row[1:])) is not None)
-        return Listing(items, order.cursor(EPOCH, UUID(int=shown[-1][0])) if more else None)
+        return Listing(items, order.cursor(EPOCH, UUID(int=shown[-1][0])) if more else None, total)
 
 
 def _epoch(connection: sqlite3.Connection) -> tuple[UUID, int]:

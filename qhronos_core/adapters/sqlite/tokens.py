@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from qhronos_core.adapters.cursors import ListOrder
@@ -32,7 +32,7 @@ class SqliteTokens:
         self._readers = readers
         self._store_id = store_id
 
-    async def list(self, page: Page) -> Listing[TokenRecord]:
+    async def list(self, page: Page, *, count: bool = False) -> Listing[TokenRecord]:
         order = ListOrder(self._store_id, "tokens", None)
         wanted = Filter()
         if page.cursor is not None:
@@ -42,10 +42,15 @@ class SqliteTokens:
             SELECT {_COLUMNS} FROM tokens WHERE {wanted.sql} ORDER BY issued_at DESC, jti DESC LIMIT ? OFFSET ?
         """
         parameters = (*wanted.parameters, page.limit + 1, page.offset)
-        rows = await self._readers.read(lambda connection: connection.execute(sql, parameters).fetchall())
+
+        def read(connection: sqlite3.Connection) -> tuple[list[Any], int | None]:
+            total = connection.execute("SELECT count(*) FROM tokens").fetchone()[0] if count else None
+            return connection.execute(sql, parameters).fetchall(), total
+
+        rows, total = await self._readers.read(read)
         items = tuple(token_of(row) for row in rows[: page.limit])
         more = len(rows) > page.limit and items
-        return Listing(items, order.cursor(items[-1].issued_at, items[-1].jti) if more else None)
+        return Listing(items, order.cursor(items[-1].issued_at, items[-1].jti) if more else None, total)
 
     async def get(self, jti: TokenId) -> TokenRecord:
         sql = f"SELECT {_COLUMNS} FROM tokens WHERE jti = ?"

@@ -184,6 +184,8 @@ async def test_the_audit_is_what_somebody_did_newest_first(store: Store) -> None
     assert rest.next_cursor is None
     offset = await store.journal.audit(since=None, page=Page(limit=10, offset=3))
     assert [entry.detail["n"] for entry in offset.items] == [3, 1]
+    assert (page.total, rest.total) == (None, None)
+    assert (await store.journal.audit(since=None, page=Page(limit=1, offset=4), count=True)).total == 5
 
 
 async def test_the_audit_begins_where_it_is_asked_to(store: Store) -> None:

@@ -57,6 +57,7 @@ async def test_tokens_are_listed_newest_first_page_by_page(store: Store) -> None
 
     assert seen == sorted(tokens, key=lambda token: (token.issued_at, token.jti), reverse=True)
     assert (await store.tokens.list(Page(limit=2, offset=6))).items == tuple(seen[6:])
+    assert (await store.tokens.list(Page(limit=2, offset=6), count=True)).total == 7
 
 
 async def test_a_cursor_of_another_list_is_refused(store: Store) -> None:

@@ -147,6 +147,7 @@ async def test_tokens_and_audit_page_like_the_rest(house: House, path: str) -> N
     assert seen == whole
     paged = (await house.master.get(f"{path}?page=2&limit=2")).json()
     assert paged["data"] == whole[2:4]
+    assert paged["pagination"] == {"page": 2, "limit": 2, "total": len(whole)}
 
 
 async def test_the_audit_begins_where_it_is_asked_to(house: House) -> None:
