@@ -44,6 +44,12 @@ def array_of(schema: Schema, **more: Any) -> Schema:
     return {"type": "array", "items": schema, **more}
 
 
+def words(*known: str) -> Schema:
+    """A parameter of any of these words, with commas or repeated; empty ones say nothing."""
+    one = "|".join(known)
+    return array_of({"type": "string", "pattern": f"^,*(({one})(,+({one}))*,*)?$"})
+
+
 def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 

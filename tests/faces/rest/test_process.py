@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,8 +24,12 @@ ROOT: Final = Path(__file__).parents[3]
 
 @dataclass
 class Running:
+    """A server, its address and what it has logged so far."""
+
     process: subprocess.Popen[str]
     url: str
+    log: list[str]
+    reader: threading.Thread
 
     def client(self) -> httpx2.Client:
         return httpx2.Client(base_url=self.url, headers={"Authorization": f"Bearer {MASTER}"}, trust_env=False)
@@ -42,7 +47,10 @@ class Running:
     def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         began = time.monotonic()
         self.process.send_signal(number)
-        return self.process.wait(timeout=20), time.monotonic() - began
+        status = self.process.wait(timeout=20)
+        took = time.monotonic() - began
+        self.reader.join(timeout=5)
+        return status, took
 
 
 def environment(data_dir: Path, more: Mapping[str, str]) -> dict[str, str]:
@@ -65,11 +73,15 @@ def serving(data_dir: Path, **more: str) -> Iterator[Running]:
     ) as process:
         try:
             assert process.stderr is not None
-            first = json.loads(process.stderr.readline())
+            log = [process.stderr.readline()]
+            first = json.loads(log[0])
             assert first["event"] == "serving"
-            yield Running(process, first["url"])
+            reader = threading.Thread(target=log.extend, args=(process.stderr,))  # a full pipe would stop the server
+            reader.start()
+            yield Running(process, first["url"], log, reader)
         finally:
             process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +219,7 @@ def test_the_log_is_one_json_line_per_request_and_holds_nothing_a_caller_wrote(t
             server.raw(f"{canary} /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             server.raw(f"GET /events HTTP/1.1\r\nHost: {canary}\r\nConnection: close\r\n\r\n".encode())
         server.end()
-        assert server.process.stderr is not None
-        lines = server.process.stderr.read().splitlines()
+        lines = list(server.log)
     entries = [json.loads(line) for line in lines]
     requests = [entry for entry in entries if entry["event"] == "request"]
     assert len(requests) >= 9
