@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, Final
 import httpx2
 import pytest
 
-from tests.faces.rest.house import JWT_SECRET, MASTER
+from tests.faces.rest.house import AT_REST_KEY, JWT_SECRET, MASTER
 
 ROOT: Final = Path(__file__).parents[3]
 
@@ -60,6 +61,7 @@ def environment(data_dir: Path, more: Mapping[str, str]) -> dict[str, str]:
         "QHRONOS_SERVER__PORT": "0",
         "QHRONOS_MASTER_TOKEN": MASTER,
         "QHRONOS_JWT_SECRET": JWT_SECRET,
+        "QHRONOS_AUTH__AT_REST_KEY": urlsafe_b64encode(AT_REST_KEY).decode(),
         "PYTHONPATH": str(ROOT),
         **more,
     }

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhronos_core.domain.errors import InvalidInputError
@@ -94,6 +94,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(max_examples=60)
 @given(st.dictionaries(_TEXT, _JSON), st.booleans())
 def test_whatever_is_well_formed_comes_back_as_it_was(value: dict[str, object], ascii_only: bool) -> None:
     assert strict_json.read_object(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
