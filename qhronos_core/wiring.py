@@ -180,7 +180,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
                 concurrency=settings.delivery.concurrency,
                 drain=settings.delivery.drain,
             ),
-            synced=clock.adjust,
+            synced=lambda told, asked_at: clock.adjust(told, asked_at=asked_at),
         )
         enabled = settings.scheduler.enabled if run_scheduler is None else run_scheduler
         core = Core(

@@ -2,11 +2,6 @@
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Final
-
-FIRST_TRUST: Final = 1.0  # how much of the first measured difference is believed
-TRUST: Final = 0.2  # and of each later one: an exponentially weighted mean, so that one slow answer moves little
-JUMP: Final = timedelta(seconds=2)  # a difference beyond this is a clock that was set, not noise: believed at once
 
 
 class SystemClock:
@@ -14,7 +9,6 @@ class SystemClock:
 
     def __init__(self) -> None:
         self._offset = timedelta(0)
-        self._trust = FIRST_TRUST
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self._offset
@@ -22,8 +16,14 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def adjust(self, store_now: datetime) -> None:
-        """Learn from an instant the store has just told."""
-        error = store_now - self.now()
-        self._offset += error if abs(error) > JUMP else error * self._trust
-        self._trust = TRUST
+    def adjust(self, store_now: datetime, *, asked_at: datetime) -> None:
+        """Learn from an instant the store has just told, in answer to a call begun at `asked_at` by this clock.
+
+        The store looked at its clock somewhere between then and now, so an instant between the two teaches nothing:
+        a slow answer is not a slow clock. One outside shows by how much this clock is wrong at least.
+        """
+        answered_at = self.now()
+        if store_now < asked_at:
+            self._offset += store_now - asked_at
+        elif store_now > answered_at:
+            self._offset += store_now - answered_at

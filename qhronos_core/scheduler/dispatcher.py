@@ -94,7 +94,7 @@ class Dispatcher:
         clock: Clock,
         signals: Signals,
         settings: DispatchSettings,
-        synced: Callable[[datetime], None] = lambda _: None,
+        synced: Callable[[datetime, datetime], None] = lambda _told, _asked_at: None,
     ) -> None:
         self._store = store
         self._judge = CarefulJudge(judge)
@@ -129,9 +129,10 @@ class Dispatcher:
         """
         settings = self._settings
         limit = min(settings.batch, self.free_slots)
+        asked_at = self._clock.now()
         claimed = await self._store.claim_due(node=settings.node, lease=settings.lease, limit=limit, judge=self._judge)
         failpoint("after_claim")
-        self._synced(claimed.now)
+        self._synced(claimed.now, asked_at)
         taken_at = self._clock.monotonic()
         for claim in claimed.claims:
             self._occupied += 1
