@@ -20,7 +20,7 @@ from qhronos_core.domain.lifecycle import DISPATCHING
 from qhronos_core.domain.occurrence import Entry, EntryKind, Move, Occurrence
 from qhronos_core.ports import Claim, Claimed, Clock, Due, Gap, InboxQuery, Judge
 
-LOOK_EVERY: Final = timedelta(seconds=1)  # at most so often a node writes down that it looked
+LOOK_EVERY: Final = timedelta(seconds=2)  # at most so often a node writes down that it looked: idle, it writes no more
 LOOK_PAUSE: Final = timedelta(seconds=5)  # longer without anybody looking is a gap
 
 _COLUMNS: Final = columns(OCCURRENCE_COLUMNS)

@@ -9,7 +9,6 @@ import sqlite3
 import sys
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from qhronos_core.adapters.migrations import StoreRefusedError
 from qhronos_core.domain.errors import StoreUnavailableError
@@ -80,7 +79,7 @@ class StoreFile:
 
         Autocommit until BEGIN; may be handed from thread to thread.
         """
-        uri = f"file:{quote(str(self.path.resolve()))}?mode=" + ("ro" if read_only else "rw")
+        uri = f"{self.path.resolve().as_uri()}?mode=" + ("ro" if read_only else "rw")
         connection = sqlite3.connect(
             uri, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=256
         )
