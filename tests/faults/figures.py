@@ -121,8 +121,7 @@ async def loaded(run: Run, events: int) -> list[Wanted]:
 
 async def one(store: str, nemesis: Nemesis, events: int, seed: int) -> tuple[Verdict, float, Path]:
     """One run; the verdict, the p99 lateness in seconds, and where its logs are."""
-    directory = Path(tempfile.mkdtemp(prefix="qhronos-faults-"))
-    directory.chmod(0o755)
+    directory = _kept_directory()
     with ExitStack() as stack:
         postgres = stack.enter_context(private_postgres()) if store == "cluster" else None
         redis = stack.enter_context(private_redis()) if store == "cluster" else None
@@ -152,6 +151,13 @@ async def one(store: str, nemesis: Nemesis, events: int, seed: int) -> tuple[Ver
             verdict = judge(wanted, receiver.log, rows, attempts)
             late = sorted(r.at - datetime.fromisoformat(r.scheduled_at).timestamp() for r in receiver.log)
             return verdict, late[int(len(late) * 0.99)] if late else 0.0, directory
+
+
+def _kept_directory() -> Path:
+    """Kept if the run is not clean. Others may enter: PostgreSQL may run as another user."""
+    directory = Path(tempfile.mkdtemp(prefix="qhronos-faults-"))
+    directory.chmod(0o755)
+    return directory
 
 
 async def settled(cluster: Cluster, wanted: list[Wanted]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
