@@ -178,7 +178,7 @@ async def main() -> int:
     asked.add_argument("--only", help="runs whose name holds this")
     told = asked.parse_args()
     events = 50 if told.tenth else 500
-    console = Console()
+    console = Console(width=150, soft_wrap=True)
     console.print(f"seed {told.seed}, {events * INSTANTS} occurrences a run")
     columns = ("run", "store", "lost", "split", "alien", "early", "lying", "fence breach", "duplicates", "p99 late")
     table = Table(*columns)
