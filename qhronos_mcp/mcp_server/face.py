@@ -8,10 +8,12 @@ from uuid import UUID
 import mcp_types as t
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.shared.exceptions import MCPError
+from starlette.requests import Request
 
 from qhronos_core.domain.access import Access, Principal
-from qhronos_core.domain.errors import UnauthenticatedError
+from qhronos_core.domain.errors import LimitedError, UnauthenticatedError
 from qhronos_core.wiring import Core
+from qhronos_mcp.middleware import allowance, facts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +53,23 @@ class Face:
             return token.token
         return None if self.local is None else self.local.token
 
-    async def verify(self) -> None:
-        """Where the caller is a process with a token: whether it still holds. (Over HTTP each request has shown it.)
+    async def admit(self, request: Request | None) -> LimitedError | None:
+        """What every request passes. The answer to one too many is given by who speaks to the caller.
 
         Raises:
-            MCPError: it has expired or was revoked.
+            MCPError: on stdio, `QHRONOS_TOKEN` has expired or was revoked (over HTTP each request has shown its own).
         """
-        if self.local is None or self.local.token is None:
-            return
-        try:
-            await self.core.tokens.authenticate(self.local.token)
-        except UnauthenticatedError as error:
-            raise MCPError(t.INVALID_REQUEST, str(error)) from error
+        if self.local is not None:
+            if self.local.token is None:
+                return None  # the owner of the process
+            try:
+                await self.core.tokens.authenticate(self.local.token)
+            except UnauthenticatedError as error:
+                raise MCPError(t.INVALID_REQUEST, str(error)) from error
+        verdict = await self.core.limits.take(*allowance(self.caller(), self.core.settings))
+        if request is not None:
+            facts_of(request.scope).verdict = verdict
+        return None if verdict.allowed else LimitedError(verdict.retry_after)
 
 
 def principal_of(claims: Mapping[str, Any]) -> Principal:

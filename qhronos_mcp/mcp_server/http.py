@@ -10,7 +10,7 @@ from typing import Final
 
 import anyio
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
-from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.extension import Extension
@@ -22,11 +22,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qhronos_core.config import Settings
+from qhronos_core.domain.errors import LimitedError
 from qhronos_core.wiring import Core
-from qhronos_mcp.mcp_server.face import Face
+from qhronos_mcp.mcp_server.face import Face, principal_of
 from qhronos_mcp.mcp_server.push import Hub, serve_legacy_subscriptions
 from qhronos_mcp.mcp_server.server import QhronosServer
-from qhronos_mcp.middleware import hosts_of, origins_of
+from qhronos_mcp.middleware import FAILED_AUTHENTICATIONS, address_bucket, facts_of, hosts_of, origins_of
 
 PATH: Final = "/mcp"
 
@@ -52,7 +53,7 @@ class McpOverHttp:
             streamable_http_path=PATH, transport_security=transport_security(core.settings)
         )
         [inner] = [route for route in app.routes if isinstance(route, Route)]
-        guarded: ASGIApp = AuthContextMiddleware(inner.app)
+        guarded: ASGIApp = _Known(AuthContextMiddleware(inner.app), core)
         guarded = AuthenticationMiddleware(guarded, backend=BearerAuthBackend(verifier))
         self.route = Route(PATH, endpoint=_SameOrigin(guarded), include_in_schema=False)
 
@@ -72,6 +73,27 @@ def transport_security(settings: Settings) -> TransportSecuritySettings:
     """Each host bare and with any port: the SDK's default admits localhost alone, and an empty list nobody."""
     hosts = [form for host in hosts_of(settings) for form in (host, f"{host}:*")]
     return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=list(origins_of(settings)))
+
+
+class _Known:
+    """Tells the log and the counters who asks; who proves nothing is counted by address, as over REST."""
+
+    def __init__(self, app: ASGIApp, core: Core) -> None:
+        self._app = app
+        self._limits = core.limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises LimitedError for an address that has proved nothing too often."""
+        facts = facts_of(scope)
+        facts.route = PATH
+        user = scope["user"]
+        if isinstance(user, AuthenticatedUser):
+            facts.caller = principal_of(user.access_token.claims or {})
+        else:
+            verdict = await self._limits.take(address_bucket(scope), FAILED_AUTHENTICATIONS)
+            if not verdict.allowed:
+                raise LimitedError(verdict.retry_after)
+        await self._app(scope, receive, send)
 
 
 class _SameOrigin:

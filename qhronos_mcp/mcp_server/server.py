@@ -30,7 +30,7 @@ from starlette.requests import Request
 
 from qhronos_mcp import __version__
 from qhronos_mcp.mcp_server import compat
-from qhronos_mcp.mcp_server.tasks import Tasks, TaskSource
+from qhronos_mcp.mcp_server.tasks import LIMITED, Tasks, TaskSource
 
 if TYPE_CHECKING:
     from qhronos_mcp.mcp_server.face import Face
@@ -48,6 +48,7 @@ _AN_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
 _OPEN: Final = frozenset({"initialize", "ping", "server/discover"})  # methods that need nothing of ours
 
 
+RATE_LIMITED: Final = -32_000  # of the range JSON-RPC leaves to servers
 _FURNISHED: Final = ("completion/complete", "resources/subscribe", "resources/unsubscribe", "subscriptions/listen")
 
 
@@ -118,10 +119,14 @@ class QhronosServer(MCPServer[Any]):
         return self._face
 
     async def _when_furnished(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """A handshake goes through at once. On stdio a token is verified at each call, for expiry and revocation."""
+        """A handshake goes through at once; every other request once there is somebody to serve it, and within limits."""
         if ctx.request_id is not None and ctx.method not in _OPEN:
             await self._furnished.wait()
-            await self.face.verify()
+            request = ctx.request if isinstance(ctx.request, Request) else None
+            limited = await self.face.admit(request)
+            if limited is not None and ctx.method != "tools/call":
+                raise MCPError(RATE_LIMITED, str(limited), {"retryAfter": limited.retry_after})
+            LIMITED.set(limited)  # a tool says it in its own shape
         return await call_next(ctx)
 
     async def list_tools(self) -> list[t.Tool]:
@@ -141,6 +146,8 @@ class QhronosServer(MCPServer[Any]):
         given = {argument: value for argument, value in arguments.items() if value is not None}
         line = self.face.text_line or _asks_for_a_line(context)
         try:
+            if (limited := LIMITED.get()) is not None:
+                raise limited
             await self._refuse_unknown(name, given)
             result = await super().call_tool(name, given, context)
         except (ToolError, QhronosError) as failure:

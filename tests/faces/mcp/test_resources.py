@@ -109,3 +109,9 @@ async def test_reading_again_after_time_has_passed_tells_the_new_state(alice: Sp
     await house.comes_due(timedelta(hours=1))
     after = await alice.read_json(f"qhronos://events/{event.id}")
     assert before["event"]["next"][1] == after["event"]["next"][0]
+
+
+async def test_the_guide_is_ours_alone_and_says_how_schedules_are_written(alice: Speaker) -> None:
+    guide = await alice.read("qhronos://guide/schedules")
+    for word in ("cron", "RRULE", "every weekday at 9:30am", "catch_up", "overlap"):
+        assert word in guide
