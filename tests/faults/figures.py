@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,7 +40,7 @@ class Run:
     rng: random.Random
 
 
-Nemesis = Callable[[Run, asyncio.Event], Awaitable[None]]
+Nemesis = Callable[[Run, asyncio.Event], Coroutine[Any, Any, None]]
 
 
 async def quiet(_run: Run, over: asyncio.Event) -> None:

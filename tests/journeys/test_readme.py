@@ -26,6 +26,7 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").iterdir() if path.su
 
 
 def block(language: str, holding: str) -> str:
+    found: str
     (found,) = [text for kind, text in BLOCKS if kind == language and holding in text]
     return found
 

@@ -143,7 +143,20 @@ def test_an_object_and_a_text_say_the_same_thing_in_words() -> None:
     assert given.meaning == "Every week on Monday at 13:00 (Europe/Paris)"
 
 
-@pytest.mark.parametrize("given", [None, 7, 1.5, True, [], ["every 15m"], b"every 15m", object()], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        7,
+        1.5,
+        True,
+        [],
+        ["every 15m"],
+        b"every 15m",
+        pytest.param(pytest.param(object(), id="object"), id="object"),
+    ],
+    ids=repr,
+)
 def test_what_is_neither_text_nor_object_is_refused(given: object) -> None:
     with pytest.raises(ScheduleError) as refused:
         preview(given, after=NOW, count=1)  # type: ignore[arg-type]
