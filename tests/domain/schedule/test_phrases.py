@@ -153,7 +153,7 @@ def test_an_object_and_a_text_say_the_same_thing_in_words() -> None:
         [],
         ["every 15m"],
         b"every 15m",
-        pytest.param(pytest.param(object(), id="object"), id="object"),
+        pytest.param(object(), id="object"),
     ],
     ids=repr,
 )
