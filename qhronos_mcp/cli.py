@@ -90,12 +90,16 @@ def serve(
 def stdio(
     config: ConfigOption = None,
     text: Annotated[str, typer.Option(help="`json`, or `line` for a host that shows the model both.")] = "json",
+    claude_channel: Annotated[
+        bool, typer.Option("--claude-channel", help="Experimental: wake a Claude Code session by its channel.")
+    ] = False,
 ) -> None:
     """Speak MCP on stdin and stdout, launched by an agent host; runs the scheduler beside it."""
     gc.disable()  # until all is imported: what is made now stays, and looking through it takes a fifth of the time
     from qhronos_mcp.mcp_server.stdio import serve_stdio
 
-    raise SystemExit(asyncio.run(serve_stdio(partial(_settings, config), text_line=text == "line")))
+    serving = serve_stdio(partial(_settings, config), text_line=text == "line", claude_channel=claude_channel)
+    raise SystemExit(asyncio.run(serving))
 
 
 @app.command()

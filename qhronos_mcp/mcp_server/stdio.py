@@ -24,6 +24,7 @@ from mcp.server.stdio import stdio_server
 from qhronos_core.domain.access import Principal
 from qhronos_core.domain.errors import StartRefusedError, UnauthenticatedError
 from qhronos_mcp.mcp_server import compat
+from qhronos_mcp.mcp_server.channel import CAPABILITY, Channel
 from qhronos_mcp.mcp_server.server import QhronosServer
 
 if TYPE_CHECKING:
@@ -34,17 +35,21 @@ if TYPE_CHECKING:
 _STOP_WITHIN: Final = 5.0  # seconds from a signal to the end, whatever hangs
 
 
-async def serve_stdio(load: Callable[[], "Settings"], *, text_line: bool = False) -> int:
+async def serve_stdio(load: Callable[[], "Settings"], *, text_line: bool = False, claude_channel: bool = False) -> int:
     """Serve until stdin ends or a signal comes; the exit status. `load` may refuse to start: one line, status 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     logging.getLogger().addHandler(logging.StreamHandler(sys.stderr))  # before the SDK finds a bare root logger
     server = QhronosServer()
+    channel = None
+    if claude_channel:
+        channel = Channel()
+        channel.declare(server)
     signalled = asyncio.create_task(_signalled(), name="signals")
-    serving = asyncio.create_task(_serve(server), name="stdio")
+    serving = asyncio.create_task(_serve(server, channel), name="stdio")
     ended = asyncio.create_task(_first(signalled, serving), name="ended")
     try:
-        await _furnished(server, load, ended, text_line)
+        await _furnished(server, load, ended, text_line, channel)
     except StartRefusedError as refusal:
         sys.stderr.write(f"qhronos: {refusal}\n")
         sys.stderr.flush()
@@ -61,14 +66,19 @@ async def _first(*tasks: "asyncio.Task[None]") -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _serve(server: QhronosServer) -> None:
+async def _serve(server: QhronosServer, channel: Channel | None) -> None:
     low = compat.lowlevel(server)
+    options = low.create_initialization_options(NotificationOptions(), None if channel is None else CAPABILITY)
     async with stdio_server() as (read, write):
-        await low.run(read, write, low.create_initialization_options(NotificationOptions()))
+        await low.run(read, write, options)
 
 
 async def _furnished(
-    server: QhronosServer, load: Callable[[], "Settings"], ended: "asyncio.Task[None]", text_line: bool
+    server: QhronosServer,
+    load: Callable[[], "Settings"],
+    ended: "asyncio.Task[None]",
+    text_line: bool,
+    channel: Channel | None,
 ) -> None:
     """Open the core, let requests in, and stay until `ended`."""
     await asyncio.to_thread(_import_the_rest)
@@ -85,6 +95,8 @@ async def _furnished(
             serve_legacy_subscriptions(server, hub, group, face)
             group.start_soon(hub.run)
             server.furnish(face, hub)
+            if channel is not None:
+                group.start_soon(channel.run, face, hub)
             core.start_scheduler()
             gc.freeze()
             gc.enable()

@@ -59,9 +59,10 @@ async def a_host(data_dir: Path, version: str, *arguments: str, **more: str) -> 
 
 
 @asynccontextmanager
-async def a_process(data_dir: Path, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def a_process(data_dir: Path, *arguments: str, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
+        *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
