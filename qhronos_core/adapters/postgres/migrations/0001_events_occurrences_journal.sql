@@ -48,7 +48,7 @@ CREATE INDEX events_deleted_idx ON events (deleted_at) WHERE status = 'deleted';
 CREATE INDEX events_labels_idx ON events USING gin (labels);
 CREATE INDEX events_tags_idx ON events USING gin (tags);
 
--- Half of each page is left free, and nothing a claim changes is in an index, so that a claim is a HOT update.
+-- Room is left in each page for what claims write, and nothing they change is in an index: a claim is a HOT update.
 CREATE TABLE occurrences (
     id             uuid PRIMARY KEY,           -- derived from (event_id, scheduled_at)
     event_id       uuid NOT NULL,
@@ -81,7 +81,7 @@ CREATE TABLE occurrences (
     finished_at    timestamptz,
     unfinished     boolean NOT NULL GENERATED ALWAYS AS (state IN ('pending', 'dispatching', 'dispatched')) STORED,
     CONSTRAINT occurrences_instant_key UNIQUE (event_id, scheduled_at)
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
+) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
 -- No `state` in a predicate: a claim changes it, and would then write every index.
 CREATE INDEX occurrences_due_idx ON occurrences (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX occurrences_open_idx ON occurrences (event_id) WHERE unfinished;

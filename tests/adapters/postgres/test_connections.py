@@ -1,0 +1,282 @@
+"""What a store on a server must survive: the server's restart, a lost answer, a lost race, too many callers."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from qhronos_core.adapters.postgres import PoolSettings, PostgresStore, open_postgres_store
+from qhronos_core.domain.errors import KeyTakenError, StaleError, StoreUnavailableError
+from qhronos_core.domain.lifecycle import COMPLETED
+from qhronos_core.ports import Changes, EventQuery, EventSave, InboxQuery, Page, Store
+from tests.adapters.postgres.proxy import Proxy, proxied
+from tests.adapters.store.scenes import (
+    ALL,
+    an_entry,
+    an_event,
+    an_occurrence,
+    completed,
+    handed_over,
+    journal,
+    kept,
+    look,
+    row,
+)
+from tests.clock import NOON, FakeClock
+from tests.servers import Postgres, private_postgres
+
+UNPREPARED = PoolSettings(prepare_threshold=None)  # so that the proxy can read along
+
+
+@pytest.fixture
+async def cut_store(url: str, clock: FakeClock) -> AsyncIterator[tuple[PostgresStore, Proxy]]:
+    async with (
+        proxied(url) as (through, proxy),
+        open_postgres_store(through, clock=clock, settings=UNPREPARED) as store,
+    ):
+        await store.now()
+        yield store, proxy
+
+
+# --- a server that is away ----------------------------------------------------------------------------
+
+
+async def test_a_store_opens_at_once_whether_or_not_the_server_answers() -> None:
+    began = time.monotonic()
+    async with open_postgres_store("postgresql://nobody@127.0.0.1:1/nothing") as store:
+        assert time.monotonic() - began < 0.1
+        for call in (store.now, lambda: store.commit(Changes(entries=[an_entry()])), lambda: look(store)):
+            with pytest.raises(StoreUnavailableError) as refusal:
+                await call()
+            assert "127.0.0.1" not in str(refusal.value)
+
+
+async def test_a_store_that_was_opened_before_its_server_works_once_that_is_there(
+    url: str, postgres_server: Postgres, clock: FakeClock
+) -> None:
+    postgres_server.stop("immediate")
+    async with open_postgres_store(url, clock=clock) as store:
+        with pytest.raises(StoreUnavailableError):
+            await store.now()
+        await asyncio.to_thread(postgres_server.start)
+        assert await store.now() == clock.now()
+
+
+async def test_a_restart_in_the_middle_loses_nothing_acknowledged_and_needs_no_new_store(
+    store: PostgresStore, postgres_server: Postgres
+) -> None:
+    acknowledged, refused = [], 0
+    restarting = asyncio.create_task(asyncio.sleep(0))
+    for n in range(60):
+        if n == 20:
+            restarting = asyncio.create_task(asyncio.to_thread(postgres_server.restart, "immediate"))
+        event = an_event()
+        try:
+            await store.commit(Changes(saves=[EventSave(event)], planned=[an_occurrence(event)]))
+            acknowledged.append(event.id)
+            await look(store)
+        except StoreUnavailableError:
+            refused += 1
+            await asyncio.sleep(0.05)
+    await restarting
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            found = await store.events.many(acknowledged)
+            break
+        except StoreUnavailableError:
+            assert time.monotonic() < deadline
+    assert set(found) == set(acknowledged)
+    assert len(acknowledged) > 20
+
+
+# --- an answer that never comes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("passes_on", [True, False])
+async def test_a_create_cut_inside_its_commit_makes_one_event(
+    cut_store: tuple[PostgresStore, Proxy], passes_on: bool
+) -> None:
+    store, proxy = cut_store
+    for n in range(20):
+        proxy.cut(b"COMMIT", passes_on=passes_on)
+        event = an_event(key=f"k{n}")
+        await store.commit(Changes(saves=[EventSave(event)], planned=[an_occurrence(event)], entries=[an_entry(event)]))
+    assert proxy.cuts == 20
+    assert (await store.events.list(EventQuery(), ALL, Page(limit=1), count=True)).total == 20
+    assert len(await journal(store)) == 20
+
+
+@pytest.mark.parametrize("passes_on", [True, False])
+async def test_a_refusal_is_still_a_refusal_when_a_connection_was_cut_before(
+    cut_store: tuple[PostgresStore, Proxy], passes_on: bool
+) -> None:
+    store, proxy = cut_store
+    event = an_event(key="k")
+    await kept(store, event)
+    proxy.cut(b"INSERT INTO events", passes_on=passes_on)
+    with pytest.raises(KeyTakenError):
+        await kept(store, an_event(key="k"))
+    proxy.cut(b"UPDATE events", passes_on=passes_on)
+    with pytest.raises(StaleError):
+        await store.commit(Changes(saves=[EventSave(event, replace(event, version=9))]))
+
+
+@pytest.mark.parametrize("passes_on", [True, False])
+async def test_a_claim_cut_inside_its_commit_is_the_nodes_own(
+    cut_store: tuple[PostgresStore, Proxy], passes_on: bool
+) -> None:
+    store, proxy = cut_store
+    event = an_event()
+    await kept(store, event, an_occurrence(event))
+    proxy.cut(b"COMMIT", passes_on=passes_on)
+    (claim,) = (await look(store)).claims
+    assert (await row(store, claim.occurrence)) == claim.occurrence
+    assert claim.occurrence.fence == 1
+
+
+@pytest.mark.parametrize("passes_on", [True, False])
+async def test_an_outcome_whose_answer_was_cut_counts_as_written_once(
+    cut_store: tuple[PostgresStore, Proxy], passes_on: bool
+) -> None:
+    store, proxy = cut_store
+    event = an_event()
+    await kept(store, event, an_occurrence(event))
+    (claim,) = (await look(store)).claims
+    move = completed(claim.occurrence, claim.occurrence.scheduled_at)
+    proxy.cut(b"json_to_recordset", passes_on=passes_on)
+
+    assert await store.settle([move]) == {claim.occurrence.id}
+    assert await store.settle([move]) == frozenset()
+    assert proxy.cuts == 1
+    assert (await row(store, claim.occurrence)).state is COMPLETED
+    assert len(await store.occurrences.attempts(claim.occurrence.id)) == 1
+    assert [entry.kind for entry in await journal(store)] == ["occurrence.due", "occurrence.completed"]
+
+
+@pytest.mark.parametrize("passes_on", [True, False])
+async def test_an_inbox_item_taken_when_the_answer_was_cut_is_the_takers(
+    cut_store: tuple[PostgresStore, Proxy], passes_on: bool
+) -> None:
+    store, proxy = cut_store
+    event = an_event()
+    await kept(store, event, handed_over(event))
+    proxy.cut(b"COMMIT", passes_on=passes_on)
+    (item,) = await store.claim_inbox(InboxQuery(), ALL, holder="h", actor="ada")
+    assert await store.occurrences.held_by("h", 10) == [item]
+    assert item.fence == 1
+
+
+# --- races -----------------------------------------------------------------------------------------------
+
+
+async def test_a_deadlock_is_run_again_unseen(store: PostgresStore, url: str) -> None:
+    event = an_event()
+    rows = sorted((an_occurrence(event, NOON - timedelta(minutes=n)) for n in (1, 2)), key=lambda each: each.id)
+    await kept(store, event, *rows)
+    claims = {claim.occurrence.id: claim.occurrence for claim in (await look(store)).claims}
+    moves = [completed(claims[each.id], each.scheduled_at) for each in rows]
+
+    async with await psycopg.AsyncConnection.connect(url) as other:
+        await other.execute("SET deadlock_timeout = '1min'")  # so that it is the store's statement that is undone
+        await other.execute("SELECT FROM occurrences WHERE id = %s FOR UPDATE", [rows[1].id])
+        settling = asyncio.create_task(store.settle(moves))
+        await _until_somebody_waits(url)
+        await other.execute("SELECT FROM occurrences WHERE id = %s FOR UPDATE", [rows[0].id])
+        await other.rollback()
+        assert await settling == {each.id for each in rows}
+
+
+async def test_twenty_writers_of_one_event_each_win_once_or_are_told(store: PostgresStore) -> None:
+    event = an_event()
+    await kept(store, event, an_occurrence(event))
+
+    async def renamed(n: int) -> int:
+        tries = 0
+        while True:
+            tries += 1
+            was = await store.events.get(event.id)
+            try:
+                await store.commit(Changes(saves=[EventSave(was.changed(was.updated_at, name=f"name {n}"), was)]))
+            except StaleError:
+                continue
+            return tries
+
+    tries = await asyncio.gather(*(renamed(n) for n in range(20)))
+    assert (await store.events.get(event.id)).version == 21
+    assert sum(tries) > 20
+
+
+# --- too many callers ---------------------------------------------------------------------------------------
+
+
+async def test_callers_that_use_up_their_connections_do_not_hold_up_dispatching(url: str, clock: FakeClock) -> None:
+    settings = PoolSettings(size=2, wait=timedelta(milliseconds=300))
+    async with open_postgres_store(url, clock=clock, settings=settings) as store:
+        event = an_event()
+        await kept(store, event, an_occurrence(event))
+        await look(store, limit=1)  # the dispatcher's are open
+        hogs = [asyncio.create_task(store._callers.rows("SELECT pg_sleep(1.5)")) for _ in range(2)]
+        await asyncio.sleep(0.2)
+
+        with pytest.raises(StoreUnavailableError):
+            await store.now()
+        began = time.monotonic()
+        for _ in range(20):
+            await look(store)
+            await store.occurrences.next_due()
+        assert time.monotonic() - began < 1
+        await asyncio.gather(*hogs)
+        assert await store.now() == clock.now()
+
+
+async def test_a_server_without_a_free_connection_refuses_callers_and_dispatching_goes_on(clock: FakeClock) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(private_postgres({"max_connections": "20", "superuser_reserved_connections": "0"}))
+        settings = PoolSettings(size=4, wait=timedelta(milliseconds=300))
+        async with open_postgres_store(server.new_database(), clock=clock, settings=settings) as store:
+            event = an_event()
+            await kept(store, event, an_occurrence(event))
+            await look(store)
+            held = []
+            while True:
+                try:
+                    held.append(stack.enter_context(psycopg.connect(server.url)))
+                except psycopg.OperationalError:
+                    break
+            hogs = [asyncio.create_task(store._callers.rows("SELECT pg_sleep(1)")) for _ in range(4)]
+            await asyncio.sleep(0.1)
+            with pytest.raises(StoreUnavailableError):
+                await store.now()
+            for _ in range(10):
+                await look(store)
+            await asyncio.gather(*hogs, return_exceptions=True)
+            for connection in held:
+                connection.close()
+            await _works_again(store)
+
+
+async def _works_again(store: Store) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            await asyncio.gather(*(store.now() for _ in range(8)))
+            return
+        except StoreUnavailableError:
+            assert time.monotonic() < deadline
+
+
+async def _until_somebody_waits(url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as watching:
+        deadline = time.monotonic() + 10
+        while True:
+            cursor = await watching.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if (await cursor.fetchone()) != (0,):
+                return
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.005)
