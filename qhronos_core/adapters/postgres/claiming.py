@@ -182,13 +182,11 @@ class Claiming:
 
         async def write(connection: AsyncConnection[Any]) -> frozenset[OccurrenceId]:
             nonlocal tried
-            before = await _written_before(connection, moves) if tried else frozenset()
-            tried = True
-            rest = [move for move in moves if move.was.id not in before]
-            if not rest:
-                return before
-            cursor = await connection.cursor(binary=True).execute(WRITE_MOVES, parameters_of(rest))
-            return before | Written.of(await cursor.fetchall()).moves
+            again, tried = tried, True
+            cursor = await connection.cursor(binary=True).execute(WRITE_MOVES, parameters_of(moves))
+            written = Written.of(await cursor.fetchall()).moves
+            rest = [move for move in moves if move.was.id not in written] if again else []
+            return written | await _written_before(connection, rest) if rest else written
 
         return await self._dispatch.again(write)
 
@@ -335,7 +333,7 @@ def _left_by(move: Move, event: Event) -> Event:
 
 
 async def _written_before(connection: AsyncConnection[Any], moves: Sequence[Move]) -> frozenset[OccurrenceId]:
-    """Which of the moves stand in the store: the answer to the first try was lost, perhaps after its commit."""
+    """Which of the moves stand in the store: the answer to an earlier try was lost, but it may have been written."""
     parameters = {"ids": uuids(move.was.id for move in moves)}
     rows = await (await connection.cursor(binary=True).execute(_AS_THEY_ARE, parameters)).fetchall()
     there = {occurrence.id: occurrence for occurrence in map(occurrence_of, rows)}

@@ -2,7 +2,7 @@
 
 Connections are made when they are needed and again whenever they were lost, for ever. A transaction the
 server undid for the sake of another is run again, unseen; one whose COMMIT was not answered is looked up by its
-transaction id, so that "unknown" is said only where the server itself cannot be asked.
+id. That it cannot be known is said only where the server crashed in that very moment, or cannot be asked.
 """
 
 import asyncio
@@ -51,8 +51,15 @@ _CONFIGURE: Final = """
            set_config('idle_in_transaction_session_timeout', %(idle)s, false),
            set_config('jit', 'off', false)
 """
-_TRANSACTION_ID: Final = "SELECT pg_current_xact_id()::text"
-_WHAT_BECAME_OF: Final = "SELECT pg_xact_status(%(id)s::xid8)"
+_BEGIN_LIFE: Final = """
+    INSERT INTO server_life (one) SELECT true WHERE NOT EXISTS (SELECT FROM server_life) ON CONFLICT DO NOTHING
+"""
+_TRANSACTION_ID: Final = "SELECT pg_current_xact_id()::text, (SELECT id::text FROM server_life)"
+_WHAT_BECAME_OF: Final = """
+    SELECT CASE WHEN id::text = %(life)s THEN pg_xact_status(%(id)s::xid8) ELSE 'another life' END FROM server_life
+"""
+_SealedId = tuple[str, str]
+"""The id of a transaction, and the life of the server in which it means that one: after a crash ids are given again."""
 
 
 class Transaction:
@@ -73,10 +80,10 @@ class Transaction:
         """Called by whoever writes, with the last of the writes: asks for the id by which a lost COMMIT is looked up."""
         self._sealed = await self.send(_TRANSACTION_ID)
 
-    async def id(self) -> str | None:
+    async def id(self) -> _SealedId | None:
         """None: nothing was written."""
         row = None if self._sealed is None else await self._sealed.fetchone()
-        return None if row is None else str(row[0])
+        return None if row is None else (str(row[0]), str(row[1]))
 
 
 class Connections:
@@ -160,7 +167,7 @@ class Connections:
         """
         with domain_errors():
             for run in range(1, _RUNS + 1):
-                committing: str | None = None
+                committing: _SealedId | None = None
                 try:
                     async with self._connection() as connection, _undone_if_it_fails(connection):
                         await connection.execute("BEGIN")
@@ -213,6 +220,7 @@ class Connections:
             await self._pool.putconn(connection)
 
     async def _configure(self, connection: AsyncConnection[Row]) -> None:
+        await connection.execute(_BEGIN_LIFE)
         await connection.execute(
             _CONFIGURE,
             {
@@ -225,18 +233,18 @@ class Connections:
         """One connection was lost, so the idle ones most likely were too: make them anew rather than try each."""
         await self._pool.drain()
 
-    async def _committed(self, transaction_id: str) -> bool:
+    async def _committed(self, sealed: _SealedId) -> bool:
         """Whether the server committed it.
 
         Raises:
-            StoreUnavailableError: it cannot be asked, or (after a promotion) knows nothing of it.
+            StoreUnavailableError: it cannot be asked; or it has crashed, or been replaced by a standby, meanwhile.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _READ_BACK_FOR.total_seconds()
         while loop.time() < deadline:
             try:
                 async with self._connection() as connection:
-                    cursor = await connection.execute(_WHAT_BECAME_OF, {"id": transaction_id})
+                    cursor = await connection.execute(_WHAT_BECAME_OF, {"id": sealed[0], "life": sealed[1]})
                     row = await cursor.fetchone()
             except AWAY:
                 await asyncio.sleep(0.1)

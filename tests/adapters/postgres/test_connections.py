@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from qhronos_core.adapters.postgres import PoolSettings, PostgresStore, open_postgres_store
+from qhronos_core.adapters.postgres.pool import Transaction
 from qhronos_core.domain.errors import KeyTakenError, StaleError, StoreUnavailableError
 from qhronos_core.domain.lifecycle import COMPLETED
 from qhronos_core.ports import Changes, EventQuery, EventSave, InboxQuery, Page, Store
@@ -95,6 +96,26 @@ async def test_a_restart_in_the_middle_loses_nothing_acknowledged_and_needs_no_n
     assert len(acknowledged) > 20
 
 
+async def test_after_a_crash_the_id_of_a_transaction_proves_nothing(
+    store: PostgresStore, postgres_server: Postgres
+) -> None:
+    """What was not yet on disk is lost with its id, which another transaction is then given."""
+
+    async def write(transaction: Transaction) -> tuple[str, str] | None:
+        await transaction.send("UPDATE store_meta SET looked_at = looked_at")
+        await transaction.seal()
+        return await transaction.id()
+
+    sealed = await store._callers.transaction(write)
+    assert sealed is not None
+    assert await store._callers._committed(sealed)
+    await asyncio.to_thread(postgres_server.restart, "fast")
+    assert await store._callers._committed(sealed)
+    await asyncio.to_thread(postgres_server.restart, "immediate")
+    with pytest.raises(StoreUnavailableError):
+        await store._callers._committed(sealed)
+
+
 # --- an answer that never comes -------------------------------------------------------------------------
 
 
@@ -156,6 +177,23 @@ async def test_an_outcome_whose_answer_was_cut_counts_as_written_once(
     assert proxy.cuts == 1
     assert (await row(store, claim.occurrence)).state is COMPLETED
     assert len(await store.occurrences.attempts(claim.occurrence.id)) == 1
+    assert [entry.kind for entry in await journal(store)] == ["occurrence.due", "occurrence.completed"]
+
+
+async def test_an_outcome_still_being_written_when_its_answer_was_cut_counts_once_it_is(
+    cut_store: tuple[PostgresStore, Proxy], url: str
+) -> None:
+    store, proxy = cut_store
+    event = an_event()
+    await kept(store, event, an_occurrence(event))
+    (claim,) = (await look(store)).claims
+    async with await psycopg.AsyncConnection.connect(url) as other:
+        await other.execute("SELECT FROM occurrences WHERE id = %s FOR UPDATE", [claim.occurrence.id])
+        proxy.cut(b"json_to_recordset", passes_on=True, awaits_answer=False)
+        settling = asyncio.create_task(store.settle([completed(claim.occurrence, claim.occurrence.scheduled_at)]))
+        await _until_somebody_waits(url, 2)
+        await other.rollback()
+    assert await settling == {claim.occurrence.id}
     assert [entry.kind for entry in await journal(store)] == ["occurrence.due", "occurrence.completed"]
 
 
@@ -271,12 +309,12 @@ async def _works_again(store: Store) -> None:
             assert time.monotonic() < deadline
 
 
-async def _until_somebody_waits(url: str) -> None:
+async def _until_somebody_waits(url: str, how_many: int = 1) -> None:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as watching:
         deadline = time.monotonic() + 10
         while True:
             cursor = await watching.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            if (await cursor.fetchone()) != (0,):
+            if ((await cursor.fetchone()) or (0,))[0] >= how_many:
                 return
             assert time.monotonic() < deadline
             await asyncio.sleep(0.005)

@@ -151,6 +151,13 @@ CREATE TABLE idempotency (
 );
 CREATE INDEX idempotency_expires_idx ON idempotency (expires_at);
 
+-- Emptied by whatever may lose transactions: a crash, a promoted standby. While its row is the same, an id of a
+-- transaction means the same transaction.
+CREATE UNLOGGED TABLE server_life (
+    one            boolean PRIMARY KEY DEFAULT true CHECK (one),
+    id             uuid NOT NULL DEFAULT gen_random_uuid()
+);
+
 CREATE TABLE store_meta (
     one            boolean PRIMARY KEY DEFAULT true CHECK (one),
     id             uuid NOT NULL DEFAULT gen_random_uuid(),
