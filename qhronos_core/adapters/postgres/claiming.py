@@ -156,7 +156,7 @@ class Claiming:
             events = await self._events_of(transaction, occurrences)
             crowds = await self._crowds(transaction, events, occurrences)
             judged: list[tuple[Move, Event]] = []
-            for occurrence in sorted(occurrences, key=lambda due: (due.due_at, due.scheduled_at, due.id)):
+            for occurrence in sorted(occurrences, key=lambda row: row.due_at or now):
                 if (event := events.get(occurrence.event_id)) is None:
                     continue
                 crowd = crowds.get(event.id)
