@@ -50,7 +50,8 @@ class StaticPage:
         if request.method not in ("GET", "HEAD"):
             raise HTTPException(405, headers={"allow": "GET, HEAD"})
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-        fresh = Response(status_code=304, headers={name: self._headers[name] for name in ("cache-control", "etag")})
+        # a 304 replaces the stored headers, so it carries the page's own policy again
+        fresh = Response(status_code=304, headers=self._headers)
         response = fresh if self._etag in known else Response(self._content, headers=self._headers)
         await response(scope, receive, send)
 
