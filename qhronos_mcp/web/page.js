@@ -43,11 +43,23 @@ function chips(texts) {
   return all;
 }
 
+// In the reader's own zone, which is named: the words beside it are in the event's.
+const MOMENT = {
+  weekday: "short",
+  year: "numeric",
+  month: "short",
+  day: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  timeZoneName: "short",
+};
+
 function moment(text) {
   if (!text) return "";
   const made = document.createElement("time");
   made.dateTime = text;
-  made.textContent = new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  made.textContent = new Date(text).toLocaleString(undefined, MOMENT);
   made.title = text;
   return made;
 }
@@ -85,7 +97,7 @@ async function showEvents(current, cursor = "") {
     const row = document.createElement("tr");
     row.append(
       cell(button(event.name, (still) => showOccurrences(still, event, row))),
-      cell(`${event.meaning} (${event.timezone})`),
+      cell(event.meaning),
       cell(moment(event.next_run_at)),
       cell(event.status),
       cell(chips(event.tags)),
