@@ -15,6 +15,7 @@ from qhronos_core.domain.schedule.rrule import FREQUENCIES, LARGEST_COUNT, LARGE
 _MEMBERS: Final = ("frequency", "interval", "by_day", "by_month_day", "by_month", "count", "until")
 _OF_FREQUENCY: Final = {"by_day": "weekly", "by_month_day": "monthly", "by_month": "yearly"}
 _LONGEST_LIST: Final = 100
+_NAMES: Final = tuple(each.lower() for each in FREQUENCIES)
 _DROP: Final = object()
 
 Checked = tuple[str | None, object]
@@ -42,7 +43,10 @@ def rewritten(schedule: Mapping[str, object]) -> str:
         if name == "frequency":
             continue
         why, better = _check(name, value, frequency)
-        if why is not None:
+        if why is None and name in _OF_FREQUENCY and frequency != given.get("frequency") in _NAMES:
+            wrong.append((name, f"{name} belongs to the frequency {frequency}.", value))
+            mended["frequency"] = frequency
+        elif why is not None:
             wrong.append((name, why, value))
             mended.pop(name)
             if better is not _DROP:
@@ -59,13 +63,12 @@ def rewritten(schedule: Mapping[str, object]) -> str:
 
 
 def _frequency(value: object, mended: dict[str, object], wrong: list[tuple[str, str, object]]) -> str:
-    names = [each.lower() for each in FREQUENCIES]
-    if isinstance(value, str) and value in names:
-        return value
-    if isinstance(value, str) and value.lower() in names:
+    if isinstance(value, str) and value in _NAMES:
+        return _rarest(value, mended)
+    if isinstance(value, str) and value.lower() in _NAMES:
         better, why = value.lower(), "Frequencies are written in small letters."
     elif isinstance(value, str):
-        better = next(iter(difflib.get_close_matches(value[:20].lower(), names, n=1, cutoff=0.5)), "daily")
+        better = next(iter(difflib.get_close_matches(value[:20].lower(), _NAMES, n=1, cutoff=0.5)), "daily")
         why = "frequency is minutely, hourly, daily, weekly, monthly or yearly."
         if value.lower() == "secondly":
             better, why = "minutely", "Rules go by the minute; for seconds use an interval such as every 30s."
@@ -75,6 +78,12 @@ def _frequency(value: object, mended: dict[str, object], wrong: list[tuple[str, 
     wrong.append(("frequency", why, value))
     mended["frequency"] = better
     return better
+
+
+def _rarest(frequency: str, given: Mapping[str, object]) -> str:
+    """The frequency, or that of a good member that does not fit it and means something rarer."""
+    asked = [only for name, only in _OF_FREQUENCY.items() if name in given and _CHECKS[name](given[name])[0] is None]
+    return max([frequency, *asked], key=_NAMES.index)
 
 
 def _check(name: str, value: object, frequency: str) -> Checked:

@@ -25,6 +25,16 @@ Fix = dict[str, object]
 
 _YEAR: Final = re.compile(r"(20[0-9]{2}|21[0-9]{2})(?:-(20[0-9]{2}|21[0-9]{2}))?")
 _HASHED: Final = re.compile(r"[HR](?:\(([0-9]{1,2}-[0-9]{1,2})\))?(/[0-9]{1,2})?")
+_STEPPED: Final = re.compile(r"(\*|[0-9]{1,2})/([0-9]{2,3})")
+_ALIASES_MEANT: Final = {
+    "@reboot": ("There is no start of the machine to wait for.", "in 1m"),
+    "@noon": ("Noon has no name here.", "0 12 * * *"),
+    "@quarterly": ("Quarters have no name here.", "0 0 1 1,4,7,10 *"),
+    "@fortnightly": ("Two weeks are an interval.", "every 2w"),
+    "@biweekly": ("Two weeks are an interval.", "every 2w"),
+    "@weekdays": ("Weekdays are a phrase.", "every weekday at 9am"),
+    "@minutely": ("Minutes have no name here.", "* * * * *"),
+}
 _RANGE: Final = re.compile(r"([A-Z0-9]+)-([A-Z0-9]+)(?:/([0-9]{1,2}))?")
 
 
@@ -41,12 +51,28 @@ def mended(text: str) -> tuple[str, list[Fix]]:
         return "The five fields stand between single spaces.", [{"schedule": single}]
     if len(fields) > 5:
         return _of_too_many(fields)
+    if (interval := _interval_in(fields)) is not None:
+        return interval
     if len(fields) < 5:
         filled = [*fields, *["*"] * (5 - len(fields))]
         why = f"{len(fields)} fields; a cron expression has five: minute, hour, day of month, month, day of week."
         return why, _combined(filled)
     bad = next((found for found in (_judged(*each) for each in _paired(fields)) if isinstance(found, BadTerm)), None)
     return bad.why if bad else "The five fields stand between single spaces.", _combined(fields)
+
+
+def _interval_in(fields: Sequence[str]) -> tuple[str, list[Fix]] | None:
+    """`*/90 * * * *`: a step wider than its field is an interval."""
+    for field, said, unit in zip(FIELDS, fields, "mhd", strict=False):
+        step = _STEPPED.fullmatch(said)
+        if step is not None and int(step[2]) > field.width and len(fields) == 5:
+            others = [each for each in fields if each != said and each not in ("*", "0")]
+            fixes: list[Fix] = [] if others else [{"schedule": f"every {int(step[2])}{unit}"}]
+            return f"A step of the {field.name} is 1 to {field.width}: steps start anew with each turn.", [
+                *fixes,
+                *([] if fixes else _combined(fields)),
+            ]
+    return None
 
 
 def _paired(fields: Sequence[str]) -> Iterable[tuple[Field, str]]:
@@ -59,11 +85,11 @@ def _judged(field: Field, said: str) -> object:
 
 def _of_alias(text: str) -> tuple[str, list[Fix]]:
     lowered = text.lower().strip()
-    if lowered == "@reboot":
-        return "There is no start of the machine to wait for.", [{"schedule": "in 1m"}]
+    if (known := _ALIASES_MEANT.get(lowered)) is not None:
+        return known[0], [{"schedule": known[1]}]
     if lowered.startswith("@every"):
         length = lowered.removeprefix("@every").strip()
-        return "Intervals are written without the @.", [{"schedule": f"every {length}"}, {"schedule": "every 1h"}]
+        return "Intervals are written without the @.", [{"schedule": f"every {length}"}]
     found = difflib.get_close_matches(lowered[:20], ALIASES, n=2, cutoff=0.5) or ["@daily"]
     return f"The names are {', '.join(ALIASES)}.", [{"schedule": each} for each in found]
 

@@ -149,6 +149,9 @@ _ALONE: Final = {
 }
 _BARE_HOUR: Final = re.compile(r"(?:(?P<before>.+?) )??(?:at )?(?P<hour>[0-9]{1,2})(?: ?o'?clock)?")
 _ORDINAL: Final = re.compile(r"\bon (?:the )?([0-9]{1,2})(?:st|nd|rd|th)?(?= at|$)")
+_NUMBERS: Final = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_NUMBER_WORD: Final = re.compile(rf"\b({'|'.join(_NUMBERS)})\b")
+_COUNTED: Final = re.compile(r"(?:every|in) [1-9][0-9]{0,3} (?:second|minute|hour|day|week)s?")
 _SPELLED: Final = (
     (re.compile(r"\b(mon|tues|wednes|thurs|fri|satur|sun)days\b"), r"\1day"),
     (re.compile(r"\btues?\b"), "tue"),
@@ -168,6 +171,11 @@ _SPELLED: Final = (
     (re.compile(r"\bevery weekends\b|\bon weekends\b|^weekends\b"), "every weekend"),
     (re.compile(r"\b(\d{1,2})(?:st|nd|rd|th) of (?:every|each|the) month\b"), r"month on the \1"),
     (re.compile(r"\bmidday\b"), "noon"),
+    (re.compile(r"^(?:every )?1st (?=[a-z])"), "first "),
+    (re.compile(r"^(?:every )?2nd (?=[a-z])"), "second "),
+    (re.compile(r"^(?:every )?3rd (?=[a-z])"), "third "),
+    (re.compile(r"^(?:every )?4th (?=[a-z])"), "fourth "),
+    (re.compile(r"\ba couple of\b|\bcouple of\b"), "2"),
     (re.compile(r"&"), "and"),
     (re.compile(r"(?<=[a-z]) (?=[0-9]{1,2}(?::[0-9]{2})? ?(?:am|pm)$|[0-9]{1,2}:[0-9]{2}$|noon$|midnight$)"), " at "),
     (re.compile(r"\bat at\b"), "at"),
@@ -186,8 +194,9 @@ def near(text: str) -> tuple[str, tuple[str, ...]]:
     respelled = text
     for pattern, better in _SPELLED:
         respelled = pattern.sub(better, respelled)
+    respelled = _NUMBER_WORD.sub(lambda said: str(_NUMBERS.index(said[1]) + 1), respelled)
     respelled = _ORDINAL.sub(lambda said: f"on the {int(said[1])}{_ending(int(said[1]))}", respelled)
-    if respelled != text and (read_phrase(respelled) or _in_words(respelled)):
+    if respelled != text and (read_phrase(respelled) or _in_words(respelled) or _COUNTED.fullmatch(respelled)):
         return "Sentences follow a fixed table.", (respelled,)
     if _without_time(respelled):
         return "At what time?", (f"{respelled} at 9am", f"{respelled} at 5pm")

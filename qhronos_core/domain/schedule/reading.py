@@ -10,11 +10,11 @@ from typing import Final
 from qhronos_core.domain.schedule.cron import BadCron, Cron, read_cron
 from qhronos_core.domain.schedule.durations import NoDuration, read_duration, say_duration
 from qhronos_core.domain.schedule.hints import mended
-from qhronos_core.domain.schedule.instants import Moment, NoInstant, read_in_words, read_instant
+from qhronos_core.domain.schedule.instants import Moment, NoInstant, read_in_words, read_instant, say_instant
 from qhronos_core.domain.schedule.phrases import near, read_phrase
 from qhronos_core.domain.schedule.recurrence import Recurrence
 from qhronos_core.domain.schedule.refusal import ScheduleError, refusal
-from qhronos_core.domain.schedule.rrule import BadRule, instant_in_calendar, read_rrule
+from qhronos_core.domain.schedule.rrule import LARGEST_INTERVAL, BadRule, instant_in_calendar, read_rrule
 from qhronos_core.domain.schedule.rules import (
     LONGEST_INTERVAL,
     SHORTEST_INTERVAL,
@@ -30,7 +30,9 @@ LONGEST_TEXT: Final = 512
 
 _CRON_FIELD: Final = re.compile(r"[0-9A-Za-z*,/#?()-]+")
 _BARE_DURATION: Final = re.compile(r"[0-9]+(?:[.,][0-9]+)? *[A-Za-z]+(?: *[0-9]+ *[A-Za-z]+)*")
-_LENGTH: Final = re.compile(r"[+-]?[0-9]|p[0-9t]")
+_LENGTH: Final = re.compile(
+    r"(?![0-9]{1,2}(?:st|nd|rd|th) (?!second|minute|hour|day|week))(?:[+-]?[0-9]|p[0-9t])"  # not `2nd monday ...`
+)
 _CALENDAR: Final = re.compile(r"(?:RRULE[:=;] *)?(FREQ *=[^\s\\]+)", re.IGNORECASE)
 _CALENDAR_START: Final = re.compile(r"DTSTART[^:=]*[:=]([0-9TZ:+-]+)", re.IGNORECASE)
 
@@ -103,7 +105,13 @@ def _interval(text: str, length_text: str, anchor: datetime, start: datetime | N
     if isinstance(length, NoDuration):
         raise _refused(text, length.why, *(f"every {each}" for each in length.meant))
     if not SHORTEST_INTERVAL <= length <= LONGEST_INTERVAL:
-        raise _refused(text, "An interval is 1 second to 366 days.", f"every {say_duration(LONGEST_INTERVAL)}")
+        days = -(-length // timedelta(days=1))
+        rarer = (
+            f"RRULE:FREQ=DAILY;INTERVAL={days}"
+            if days <= LARGEST_INTERVAL
+            else f"RRULE:FREQ=YEARLY;INTERVAL={days // 365 + 1}"
+        )
+        raise _refused(text, "An interval is 1 second to 366 days; a rule may be longer.", rarer)
     return IntervalRule(length, anchor + length if start is None else start)
 
 
@@ -112,7 +120,11 @@ def _delay(text: str, length_text: str, anchor: datetime) -> Rule:
     if isinstance(length, NoDuration):
         raise _refused(text, length.why, *(f"in {each}" for each in length.meant))
     if not SHORTEST_INTERVAL <= length <= LONGEST_INTERVAL:
-        raise _refused(text, "A delay is 1 second to 366 days.", f"in {say_duration(LONGEST_INTERVAL)}")
+        then = anchor + length
+        instant = (
+            say_instant(then.replace(microsecond=0)) if then.year < 2200 else f"in {say_duration(LONGEST_INTERVAL)}"
+        )
+        raise _refused(text, "A delay is 1 second to 366 days; an instant may be further off.", instant)
     return OnceRule(anchor + length, "delay")
 
 

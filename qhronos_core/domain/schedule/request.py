@@ -124,15 +124,15 @@ _HARMLESS: Final[Mapping[str, Mapping[str, object]]] = {
 _ANEW: Final[Mapping[str, object]] = {"start_time": None, "end_time": None, "exclusions": []}
 _LAST_RESORT: Final[Mapping[str, Sequence[Mapping[str, object]]]] = {
     "schedule": (
-        {"schedule": "every day at 9am"},
         {"schedule": "in 1h"},
-        {"schedule": "every day at 9am", "end_time": None, "exclusions": []},
-        {"schedule": "every day at 9am", **_ANEW},
+        {"schedule": "every year on january 1 at 9am"},
+        {"schedule": "in 1h", "end_time": None, "exclusions": []},
+        {"schedule": "in 1h", **_ANEW},
     ),
-    "timezone": ({"timezone": "UTC"}, {"timezone": "UTC", "schedule": "every day at 9am"}),
-    "exclusions": ({"exclusions": []}, {"schedule": "every day at 9am", **_ANEW}),
-    "end_time": ({"end_time": None}, {"schedule": "every day at 9am", **_ANEW}),
-    "start_time": ({"start_time": None}, {"schedule": "every day at 9am", **_ANEW}),
+    "timezone": ({"timezone": "UTC"}, {"timezone": "UTC", "schedule": "in 1h"}),
+    "exclusions": ({"exclusions": []}, {"schedule": "in 1h", **_ANEW}),
+    "end_time": ({"end_time": None}, {"schedule": "in 1h", **_ANEW}),
+    "start_time": ({"start_time": None}, {"schedule": "in 1h", **_ANEW}),
     "anchor": (),
 }
 _ALL_LAST: Final = tuple(fix for fixes in _LAST_RESORT.values() for fix in fixes)

@@ -149,14 +149,14 @@ def _read(body: str) -> Parts:
     for name in values:
         if frequency not in _FITS.get(name, _ALL):
             fitting = {"BYMONTHDAY": "DAILY"}.get(name, "YEARLY")
-            raise _Bad(f"{name} does not fit FREQ={frequency}.", spelled.having("FREQ", fitting), spelled.without(name))
+            raise _Bad(f"{name} does not fit FREQ={frequency}.", spelled.having("FREQ", fitting))
     if "BYSETPOS" in values and not any(name in values for name in _FITS if name != "BYSETPOS"):
         raise _Bad("BYSETPOS picks from what another BY part gives.", spelled.without("BYSETPOS"))
     if values.get("WKST", "MO") not in WEEKDAYS:
         raise _Bad("WKST is MO to SU.", spelled.without("WKST"))
     return Parts(
         frequency,
-        interval=_number(values.get("INTERVAL", "1"), "INTERVAL", LARGEST_INTERVAL, spelled),
+        interval=_interval(values.get("INTERVAL", "1"), frequency, spelled),
         count=_number(values["COUNT"], "COUNT", LARGEST_COUNT, spelled) if "COUNT" in values else None,
         until=_until(values["UNTIL"], spelled) if "UNTIL" in values else None,
         week_start=WEEKDAYS.index(values.get("WKST", "MO")),
@@ -212,7 +212,7 @@ def _foreign(name: str, spelled: Spelled) -> _Bad:
         when = instant_in_calendar(value)
         meant = [spelled.without(name) | {"exclusions": [when]}] if when and name == "EXDATE" else []
         why = "Leave instants out with exclusions." if name == "EXDATE" else "Extra instants are events of their own."
-        return _Bad(why, *meant, spelled.without(name))
+        return _Bad(why, *(meant or [spelled.without(name)]))
     near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.6)
     stripped = Spelled([(part[0].strip(), part[1].strip()) for part in spelled.parts])
     meant = [spelled.renamed(name, each) for each in near]
@@ -221,6 +221,23 @@ def _foreign(name: str, spelled: Spelled) -> _Bad:
 
 def _clean(name: str) -> str:
     return re.sub(r"[^A-Z0-9-]", "", name)[:20] or "That"
+
+
+_RARER: Final = {
+    "MINUTELY": ("HOURLY", 60),
+    "HOURLY": ("DAILY", 24),
+    "DAILY": ("WEEKLY", 7),
+    "WEEKLY": ("YEARLY", 52),
+    "MONTHLY": ("YEARLY", 12),
+}
+
+
+def _interval(value: str, frequency: str, spelled: Spelled) -> int:
+    if _DIGITS.fullmatch(value) and int(value) > LARGEST_INTERVAL and frequency in _RARER:
+        longer, times = _RARER[frequency]
+        rarer = Spelled([("FREQ", longer), *(part for part in spelled.parts if part[0] not in ("FREQ", "INTERVAL"))])
+        raise _Bad(f"INTERVAL is 1 to {LARGEST_INTERVAL:,}.", rarer.having("INTERVAL", str(-(-int(value) // times))))
+    return _number(value, "INTERVAL", LARGEST_INTERVAL, spelled)
 
 
 def _number(value: str, name: str, most: int, spelled: Spelled) -> int:
@@ -274,8 +291,9 @@ def _weekdays(values: dict[str, str], spelled: Spelled) -> tuple[tuple[int, int]
         ordinal = int(parts[1]) if parts[1] else 0
         plain = ",".join(dict.fromkeys(other.lstrip("+-0123456789") for other in said))
         if parts[1] and (frequency not in ("MONTHLY", "YEARLY") or "BYWEEKNO" in values):
-            monthly = [spelled.having("FREQ", "MONTHLY")] if "BYWEEKNO" not in values else []
-            raise _Bad(f"{each} needs FREQ=MONTHLY or YEARLY.", *monthly, spelled.having("BYDAY", plain))
+            if "BYWEEKNO" in values:
+                raise _Bad(f"{each}: a numbered week has one of each day.", spelled.having("BYDAY", plain))
+            raise _Bad(f"{each} needs FREQ=MONTHLY or YEARLY.", spelled.having("FREQ", "MONTHLY"))
         if parts[1] and not 1 <= abs(ordinal) <= most:
             raise _Bad(
                 f"{each}: the ordinal is ±1 to ±{most} here.",

@@ -42,7 +42,14 @@ TABLE: list[tuple[object, list[object]]] = [
     ("H 9 * * *", ["0 9 * * *"]),
     ("H/15 * * * *", ["*/15 * * * *"]),
     ("@reboot", ["in 1m"]),
-    ("@every 1h", ["every 1h"]),
+    ("@every 2h", ["every 2h"]),
+    ("@quarterly", ["0 0 1 1,4,7,10 *"]),
+    ("*/90 * * * *", ["every 90m"]),
+    ("0 */36 * * *", ["every 36h"]),
+    ("every 367 days", ["RRULE:FREQ=DAILY;INTERVAL=367"]),
+    ("in 367 days", ["2027-11-26T12:00:00Z"]),
+    ("every two weeks", ["every 2 weeks"]),
+    ("every 2nd monday of the month at 9am", ["second monday of the month at 9am"]),
     ("60 * * * *", ["0 * * * *", "59 * * * *"]),
     ("0 24 * * *", ["0 0 * * *", "0 23 * * *"]),
     ("0 0 32 * *", ["0 0 31 * *", "0 0 L * *"]),
@@ -71,15 +78,19 @@ TABLE: list[tuple[object, list[object]]] = [
     ("FREQ=DAILY", ["RRULE:FREQ=DAILY"]),
     ("RRULE:FREQ=SECONDLY;INTERVAL=30", ["every 30s", "RRULE:FREQ=MINUTELY;INTERVAL=30"]),
     ("RRULE:FREQ=DAILY;UNTIL=20301231", ["RRULE:FREQ=DAILY;UNTIL=20301231T235959Z"]),
-    ("RRULE:FREQ=WEEKLY;BYDAY=1MO", ["RRULE:FREQ=MONTHLY;BYDAY=1MO", "RRULE:FREQ=WEEKLY;BYDAY=MO"]),
+    ("RRULE:FREQ=WEEKLY;BYDAY=1MO", ["RRULE:FREQ=MONTHLY;BYDAY=1MO"]),
+    ("RRULE:FREQ=WEEKLY;BYMONTHDAY=1", ["RRULE:FREQ=DAILY;BYMONTHDAY=1"]),
+    ("RRULE:FREQ=DAILY;INTERVAL=10001", ["RRULE:FREQ=WEEKLY;INTERVAL=1429"]),
     (
         "RRULE:FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30",
         ["RRULE:FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=28", "RRULE:FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=-1"],
     ),
     (
         "RRULE:FREQ=DAILY;EXDATE=20261225T120000Z",
-        [{"schedule": "RRULE:FREQ=DAILY", "exclusions": ["2026-12-25T12:00:00Z"]}, "RRULE:FREQ=DAILY"],
+        [{"schedule": "RRULE:FREQ=DAILY", "exclusions": ["2026-12-25T12:00:00Z"]}],
     ),
+    ({"frequency": "weekly", "by_month_day": [1]}, [{"frequency": "monthly", "by_month_day": [1]}]),
+    ({"frequency": "yearly", "by_day": ["MO"]}, [{"frequency": "yearly"}]),
     ({"frequency": "weekly", "by_day": ["Monday"]}, [{"frequency": "weekly", "by_day": ["MO"]}]),
     ({"freq": "weekly", "interval": "2"}, [{"frequency": "daily", "interval": 2}]),
 ]  # fmt: skip
@@ -114,7 +125,15 @@ CLEAR = [
     ("RRULE:FREQ=SECONDLY;INTERVAL=30", "every 30s"),
     ("0 9 1 1 * 2027", "0 9 1 1 *"),
     ("0 0 9 ? * MON-FRI", "0 9 * * MON-FRI"),
-    ("every 367 days", "every 366d"),
+    ("every 367 days", "RRULE:FREQ=DAILY;INTERVAL=367"),
+    ("@every 2h", "every 2h"),
+    ("@biweekly", "every 2w"),
+    ("*/90 * * * *", "every 90m"),
+    ("every two weeks", "every 2w"),
+    ("RRULE:FREQ=DAILY;BYYEARDAY=1", "RRULE:FREQ=YEARLY;BYYEARDAY=1"),
+    ("RRULE:FREQ=DAILY;BYDAY=1MO", "RRULE:FREQ=MONTHLY;BYDAY=1MO"),
+    ("RRULE:FREQ=WEEKLY;BYMONTHDAY=1", "RRULE:FREQ=DAILY;BYMONTHDAY=1"),
+    ("RRULE:FREQ=DAILY;INTERVAL=10001", "RRULE:FREQ=DAILY;INTERVAL=10000"),
 ]
 
 
@@ -178,7 +197,7 @@ def test_every_faulty_field_is_named_at_once_and_its_fixes_are_right_once_the_ot
 
 
 def test_each_bad_member_of_an_object_has_its_own_message_and_the_fix_mends_them_all() -> None:
-    error = refused({"frequency": "weekly", "interval": 0, "by_day": ["MO", "XX"], "by_month": [1], "count": True})
+    error = refused({"frequency": "weekly", "interval": 0, "by_day": ["MO", "XX"], "by_month": [0], "count": True})
 
     assert [fault.field for fault in error.faults] == [
         "schedule.interval",
