@@ -1,0 +1,131 @@
+"""The rule said back in words, and the warnings of a careful colleague."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from qhronos_core.domain.schedule import Timetable
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "meaning"),
+    [
+        ("0 9 * * 1-5", "At 09:00 on Monday to Friday"),
+        ("0 9 * * *", "At 09:00 every day"),
+        ("0 9,13 * * 1,3,5", "At 09:00 and 13:00 on Monday, Wednesday and Friday"),
+        ("0 9 1 * MON", "At 09:00 on the 1st of the month, and also on Monday whatever the date"),
+        ("0 9 */2 * MON", "At 09:00 on Monday, but only if that is every odd day of the month"),
+        ("*/15 * * * *", "Every 15 minutes"),
+        ("*/7 * * * *", "Every 7 minutes from the full hour on"),
+        ("*/10 9-17 * * 1-5", "Every 10 minutes of the hours 09 to 17 on Monday to Friday"),
+        ("* * * * *", "Every minute"),
+        ("5,35 * * * *", "At minutes 05 and 35 of every hour"),
+        ("0 18 L * *", "At 18:00 on the last day of the month"),
+        ("0 18 LW 1,3 *", "At 18:00 on the last weekday (Monday to Friday) of the month in January and March"),
+        ("0 9 * * 5L", "At 09:00 on the last Friday of the month"),
+        ("0 9 * * 1#1", "At 09:00 on the first Monday of the month"),
+        ("0 9 1-7,15 6-8 *", "At 09:00 on the 1st to 7th and 15th of the month in June to August"),
+        ("@hourly", "Every hour at :00"),
+        ("every mon, wed and fri at 9:30am", "At 09:30 on Monday, Wednesday and Friday"),
+        ("RRULE:FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17;BYMINUTE=0", "Every month on the last Friday of the month at 17:00"),
+        ("RRULE:FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,WE", "Every 2 weeks on Monday and Wednesday at 13:00"),
+        ("RRULE:FREQ=DAILY;COUNT=10", "Every day at 13:00, 10 times in all"),
+        ("RRULE:FREQ=YEARLY", "Every year on the 24th in November at 13:00"),
+        ("RRULE:FREQ=YEARLY;BYYEARDAY=100,-1", "Every year on the 100th and last day of the year at 13:00"),
+        (
+            "RRULE:FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1;UNTIL=20301231T000000Z",
+            "Every month on the last of Monday to Friday at 13:00, until 2030-12-31T00:00:00Z",
+        ),
+        ("RRULE:FREQ=HOURLY;INTERVAL=2;BYHOUR=9,10,11", "Every 2 hours in the hours 09 to 11"),
+        ("tomorrow 09:00", "Once, on Wednesday 25 November 2026 at 09:00"),
+        ("2027-03-01T09:00:30+01:00", "Once, on Monday 1 March 2027 at 09:00:30"),
+        (
+            {"frequency": "monthly", "by_month_day": [1, -1]},
+            "Every month on the 1st and last day of the month at 13:00",
+        ),
+    ],
+    ids=str,
+)
+def test_a_rule_is_said_in_words_with_its_zone(schedule: object, meaning: str) -> None:
+    table = Timetable.of(schedule, timezone="Europe/Paris", anchor=NOW)  # type: ignore[arg-type]
+
+    assert table.meaning == f"{meaning} (Europe/Paris)"
+
+
+def test_an_interval_is_said_with_the_instant_it_counts_from() -> None:
+    assert (
+        Timetable.of("every 90m", anchor=NOW).meaning
+        == "Every 1 hour 30 minutes of elapsed time, counted from 2026-11-24T13:30:00Z"
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "canonical"),
+    [
+        ("@daily", "0 0 * * *"),
+        ("every 15 minutes", "every 15m"),
+        ("P1D", "every 1d"),
+        ("rrule:freq=daily;byhour=9", "RRULE:FREQ=DAILY;BYHOUR=9"),
+        ("tomorrow at 9am", "2026-11-25T09:00:00Z"),
+        ("0 9 * * mon", "0 9 * * mon"),
+    ],
+)
+def test_the_plainest_form_means_the_same(schedule: str, canonical: str) -> None:
+    table = Timetable.of(schedule, anchor=NOW)
+
+    assert table.canonical == canonical
+    assert Timetable.of(canonical, anchor=NOW).next_after(NOW) == table.next_after(NOW)
+
+
+def warned(
+    schedule: str, *, zone: str = "Europe/Paris", start_time: datetime | None = None, end_time: datetime | None = None
+) -> str:
+    table = Timetable.of(schedule, timezone=zone, anchor=NOW, start_time=start_time, end_time=end_time)
+    return " ".join(table.warnings(NOW))
+
+
+def test_nothing_is_said_of_a_rule_nobody_would_wonder_about() -> None:
+    for schedule in ("0 9 * * 1-5", "*/15 * * * *", "@hourly", "every 15m", "in 2h", "0 18 L * *", "0 9 * * 1#1"):
+        assert warned(schedule) == ""
+
+
+def test_both_day_fields_and_uneven_steps_are_pointed_out() -> None:
+    assert "either one runs" in warned("0 9 1 * MON")
+    assert "the last step is 4 minutes, not 7" in warned("*/7 * * * *")
+    assert "the last step is 4 hours, not 5" in warned("0 */5 * * *")
+    assert "starts anew on the 1st" in warned("0 9 */2 * *")
+    assert "Months without a day 31 are skipped" in warned("0 9 31 * *")
+    assert "leap years only" in warned("0 9 29 2 *")
+    assert "Months without a day 30 are skipped" in warned("RRULE:FREQ=MONTHLY;BYMONTHDAY=30")
+
+
+def test_a_run_that_a_change_of_clocks_touches_is_named_with_what_happens_to_it() -> None:
+    fixed = warned("30 2 * * *")
+    assert "02:30 on Sunday 28 March 2027 in Europe/Paris does not exist (clocks go forward): it runs at 03:00" in fixed
+    assert (
+        "02:30 on Sunday 31 October 2027 in Europe/Paris comes twice (clocks go back): it runs on the first pass"
+        in fixed
+    )
+
+    wild = warned("*/20 2 * * *")
+    assert "nothing runs in its place" in wild
+    assert "it runs on both passes" in wild
+
+    assert "it runs at 03:30" in warned("RRULE:FREQ=DAILY;BYHOUR=2;BYMINUTE=30")
+    assert warned("30 2 * * *", zone="UTC") == ""
+    assert warned("30 2 * * 1-5") == ""  # clocks change on Sundays there
+    assert warned("30 2 * * *", end_time=NOW + timedelta(days=60)) == ""
+
+
+def test_what_the_count_has_already_spent_is_said() -> None:
+    spent = warned("RRULE:FREQ=DAILY;COUNT=10", start_time=NOW - timedelta(days=3))
+
+    assert "COUNT=10 counts from 2026-11-21T12:00:00Z, and 4 of these are past." in spent
+
+
+def test_a_once_only_instant_just_past_is_said_to_run_now() -> None:
+    table = Timetable.of("2026-11-24T11:59:30Z", anchor=NOW)
+
+    assert table.warnings(NOW) == ["That was 30 seconds ago: it runs now, and keeps its time 2026-11-24T11:59:30Z."]
