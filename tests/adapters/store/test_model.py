@@ -139,7 +139,11 @@ class Model(RuleBasedStateMachine):
     def _judged(self, asked: Due) -> None:
         """Was it asked what is true at its turn? Then what it decided happens."""
         was, event = self.rows[asked.occurrence.id], self.events[asked.event.id]
-        assert (asked.occurrence, asked.event) == (was, event)
+        assert asked.occurrence == was
+        if event.status is EventStatus.INACTIVE and asked.event.status is EventStatus.ACTIVE:
+            # Ended by a row before it in the same look, when no free instant was left: nothing is judged by that.
+            event = replace(event, status=EventStatus.ACTIVE)
+        assert asked.event == event
         if event.policies.overlap is not Overlap.ALLOW:
             others = [row for row in self.rows.values() if row.event_id == event.id and row.id != was.id]
             assert asked.unfinished == sum(begun(row) for row in others)
