@@ -1,6 +1,6 @@
 """A node's clock follows the store's, and nothing else: neither slow answers nor busy moments move it."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -54,3 +54,17 @@ def test_a_machine_whose_clock_is_set_back_is_followed() -> None:
     asked_at = clock.now()
     clock.adjust(asked_at + timedelta(hours=1), asked_at=asked_at)
     assert clock.now() == clock.machine + timedelta(hours=1)
+
+
+def test_alone_it_tells_the_machines_time_in_utc() -> None:
+    clock = SystemClock()
+    before, first, second = datetime.now(UTC), clock.now(), clock.now()
+    assert before <= first <= second
+    assert first.tzinfo is UTC
+
+
+def test_monotonic_time_is_not_adjusted() -> None:
+    clock = SystemClock()
+    before = clock.monotonic()
+    clock.adjust(clock.now() - timedelta(days=1), asked_at=clock.now())
+    assert 0 <= clock.monotonic() - before < 1
