@@ -207,6 +207,7 @@ class Changes:
     tokens: list[TokenRecord] = field(default_factory=list)
     revocations: list[Revocation] = field(default_factory=list)
     answer: RememberedAnswer | None = None
+    zones_version: str | None = None  # planned rows follow this release of the time zones now
     at: datetime | None = None  # the instant written by sweeps
 
 
@@ -454,6 +455,10 @@ class Store(Protocol):
         Kept whatever its age: anything unfinished, each event's latest row, every live event. Expired
         answers, revocations of expired tokens and waits that ran out a day ago go too.
         """
+        ...
+
+    async def zones_version(self) -> str | None:
+        """The release of the time zones that planned rows were computed by; None in a new store."""
         ...
 
     async def status(self) -> Mapping[str, Any]:

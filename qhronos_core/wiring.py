@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import structlog
+
 from qhronos_core.adapters.clock import SystemClock
 from qhronos_core.config import Settings
-from qhronos_core.domain.errors import StoreUnavailableError
+from qhronos_core.domain.errors import StoreUnavailableError, UnavailableError
 from qhronos_core.domain.event import Action, ActionType
 from qhronos_core.domain.judgement import Judgement
 from qhronos_core.domain.schedule import tzdata_version
@@ -31,6 +33,9 @@ from qhronos_core.usecases.occurrences import OccurrenceCases
 from qhronos_core.usecases.secrets import keeper_of
 from qhronos_core.usecases.tokens import TokenCases
 from qhronos_core.usecases.waits import WaitCases
+from qhronos_core.usecases.zones import follow_zones
+
+_log = structlog.get_logger(__name__)
 
 if TYPE_CHECKING:
     from qhronos_core.domain.destination import EgressPolicy
@@ -68,6 +73,7 @@ class Core:
     secrets_made: tuple[Path, ...] = ()  # files of this first start
     _loop: Loop | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _zones: asyncio.Task[None] | None = None
     _draining: bool = False
     _closed: bool = False
 
@@ -108,6 +114,19 @@ class Core:
         """Begin to claim and send; call it once the faces have added their couriers."""
         if self._loop is not None and not self._tasks:
             self._tasks.append(asyncio.create_task(self._loop.run(), name="scheduler"))
+            self._zones = asyncio.create_task(self._follow_zones(), name="zones")
+
+    async def _follow_zones(self) -> None:
+        """After a release with other time zones, planned runs are planned anew."""
+        while True:
+            try:
+                replanned = await follow_zones(self.store, self.signals, tzdata_version())
+            except UnavailableError:
+                await asyncio.sleep(1)
+                continue
+            if replanned:
+                _log.info("planned_anew_for_new_time_zones", count=replanned)
+            return
 
     def begin_drain(self) -> None:
         """No new claim, and `ready` answers no. What is under way goes on."""
@@ -121,6 +140,8 @@ class Core:
         if self._closed:
             return
         self._closed = True
+        if self._zones is not None:
+            await _cancelled(self._zones)
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task

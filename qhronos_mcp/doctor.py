@@ -32,7 +32,8 @@ async def examine(core: Core) -> AsyncIterator[Finding]:
         yield Finding(False, f"The store does not answer: {error}")
         return
     store = status["store"]
-    yield Finding(True, f"The store answers: {store.get('kind')}, schema {store.get('schema')}.")
+    migrations = store.get("migrations") or ["none"]
+    yield Finding(True, f"The store answers: {store.get('kind')}, schema {migrations[-1]}.")
     oldest = status["oldest_due_seconds"]
     if status["due"] and oldest > OLDEST_WELL:
         yield Finding(
@@ -41,7 +42,15 @@ async def examine(core: Core) -> AsyncIterator[Finding]:
         )
     else:
         yield Finding(True, f"{status['due']} occurrences are due now.")
-    yield Finding(True, f"Time zones: tzdata {status['tzdata']}.")
+    planned_by = await core.store.zones_version()
+    if planned_by not in (None, status["tzdata"]):
+        yield Finding(
+            False,
+            f"Time zones: tzdata {status['tzdata']} is installed, and planned runs follow {planned_by}: "
+            "start a server, which plans them anew.",
+        )
+    else:
+        yield Finding(True, f"Time zones: tzdata {status['tzdata']}, which planned runs follow.")
     for finding in _secrets(core):
         yield finding
     async for finding in _events(core):

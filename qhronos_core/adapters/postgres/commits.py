@@ -31,6 +31,7 @@ from qhronos_core.ports import Changes, EventSave, RememberedAnswer
 LOCK_OPEN: Final = """
     SELECT id FROM occurrences WHERE event_id = ANY (%(events)s::uuid[]) AND unfinished ORDER BY id FOR UPDATE
 """
+_NOTE_ZONES: Final = "UPDATE store_meta SET zones_version = %(version)s"
 _NOW: Final[LiteralString] = f"SELECT {NOW}"
 _REMEMBER: Final[LiteralString] = f"""
     -- Waits for another request with this key that is under way, and takes the place of one that has expired.
@@ -125,6 +126,8 @@ class Commits:
         if freed := frees(changes.moves):
             await free_queues(transaction, freed)
         await _write_tokens(transaction, changes)
+        if changes.zones_version is not None:
+            await transaction.send(_NOTE_ZONES, {"version": changes.zones_version})
         if changes.entries:
             entries = [{"n": n, **entry_row(entry)} for n, entry in enumerate(changes.entries)]
             await transaction.send(_TELL, {"entries": document(entries)})

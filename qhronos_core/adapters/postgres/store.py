@@ -111,6 +111,10 @@ class PostgresStore:
             limit=limit,
         )
 
+    async def zones_version(self) -> str | None:
+        found: str | None = (await self._callers.rows("SELECT zones_version FROM store_meta"))[0][0]
+        return found
+
     async def status(self) -> Mapping[str, Any]:
         version, size, migrations, rows, durable = (await self._callers.rows(_STATUS))[0]
         return {

@@ -37,6 +37,8 @@ def commit(connection: sqlite3.Connection, changes: Changes, now: datetime) -> N
     save_revocations(connection, changes.revocations)
     if changes.answer is not None:
         remember(connection, changes.answer, now)
+    if changes.zones_version is not None:
+        connection.execute("UPDATE store_meta SET zones_version = ?", (changes.zones_version,))
     write_entries(connection, changes.entries)
 
 

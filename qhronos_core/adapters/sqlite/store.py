@@ -92,6 +92,11 @@ class SqliteStore:
         before = retention.Before(occurrences_before, attempts_before, journal_before, deleted_before)
         return await retention.retire(self._readers, self._writer, before, limit, self._clock.now())
 
+    async def zones_version(self) -> str | None:
+        sql = "SELECT zones_version FROM store_meta"
+        found: str | None = await self._readers.read(lambda connection: connection.execute(sql).fetchone()[0])
+        return found
+
     async def status(self) -> Mapping[str, Any]:
         told: dict[str, Any] = {"kind": "sqlite", "version": sqlite3.sqlite_version, "bytes": self._file.sizes()}
         try:

@@ -165,6 +165,7 @@ CREATE TABLE store_meta (
     retired_to     bigint NOT NULL DEFAULT 0,                -- the last journal position that retention removed
     looked_at      timestamptz,                              -- when a node last looked for what is due, or first opened
     gap_since      timestamptz,
-    gap_until      timestamptz
+    gap_until      timestamptz,
+    zones_version  text                                      -- of the time zones that planned rows were computed by
 );
 INSERT INTO store_meta DEFAULT VALUES;

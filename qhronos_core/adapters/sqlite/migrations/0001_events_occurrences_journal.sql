@@ -10,7 +10,8 @@ CREATE TABLE store_meta (
   created_at INTEGER NOT NULL,
   looked_at INTEGER NOT NULL,  -- when a node last looked at what is due
   gap_since INTEGER,           -- the last time in which none did
-  gap_until INTEGER
+  gap_until INTEGER,
+  zones_version TEXT           -- of the time zones that planned rows were computed by
 ) STRICT;
 
 CREATE TABLE events (
