@@ -4,6 +4,7 @@ import os
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def a_schedule(rng: random.Random) -> str:
     )
 
 
-async def fired(world: World, fields: dict[str, object], until: datetime) -> list[datetime]:
+async def fired(world: World, fields: dict[str, Any], until: datetime) -> list[datetime]:
     """Create it, then go from one due instant to the next, as the loop sleeps."""
     world.courier.deliveries.clear()
     answer = await world.event(**fields)
