@@ -355,10 +355,14 @@ PRESENT_FOR: Final = timedelta(seconds=30)
 
 
 class Presence(Protocol):
-    """Which WebSocket clients are connected to which node. A hint: it ages out after PRESENT_FOR."""
+    """Which nodes serve, and which WebSocket clients are connected to which. A hint: it ages out after PRESENT_FOR."""
 
     async def hold(self, node: str, names: Iterable[str]) -> None:
-        """These, and no others, are connected to `node` now."""
+        """`node` serves; these, and no others, are connected to it now."""
+        ...
+
+    async def nodes(self) -> frozenset[str]:
+        """Those that said so within PRESENT_FOR."""
         ...
 
     async def elsewhere(self, node: str) -> frozenset[str]:

@@ -103,6 +103,7 @@ class Core:
         return {
             "now": now,
             "node": self.node,
+            "nodes": sorted(await self.store.presence.nodes() | {self.node}),
             "store": dict(await self.store.status()),
             "due": due,
             "oldest_due_seconds": max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,

@@ -143,13 +143,13 @@ class Sockets:
         self._stirred.set()
 
     async def _say_who_is_here(self) -> None:
-        said: frozenset[str] = frozenset()
+        said, said_at = frozenset[str](), -LOOK_EVERY
         while True:
             names = frozenset(self._clients)
             try:
-                if names or said:
+                if names != said or self._core.clock.monotonic() - said_at >= LOOK_EVERY:
                     await self._core.store.presence.hold(self._core.node, names)
-                    said = names
+                    said, said_at = names, self._core.clock.monotonic()
                 self._core.clients.elsewhere = await self._core.store.presence.elsewhere(self._core.node)
             except QhronosError as error:
                 _log.warning("presence_not_told", code=error.code)

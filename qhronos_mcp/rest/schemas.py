@@ -414,6 +414,7 @@ STATUS: Final = record(
     {
         "now": INSTANT,
         "node": TEXT,
+        "nodes": array_of(TEXT),
         "store": {"type": "object"},
         "tzdata": TEXT,
         "due": COUNT,

@@ -17,7 +17,7 @@ class SqlitePresence:
         self._clock = clock
 
     async def hold(self, node: str, names: Iterable[str]) -> None:
-        held = list(names)
+        held = ["", *names]  # no client's name is empty: that row is the node itself
 
         def work(connection: sqlite3.Connection) -> None:
             now = self._clock.now()
@@ -31,7 +31,13 @@ class SqlitePresence:
         await self._writer.write(work)
 
     async def elsewhere(self, node: str) -> frozenset[str]:
-        sql = "SELECT DISTINCT client_name FROM presence WHERE node <> ? AND seen_at > ?"
+        sql = "SELECT DISTINCT client_name FROM presence WHERE node <> ? AND client_name <> '' AND seen_at > ?"
         since = microseconds(self._clock.now() - PRESENT_FOR)
         rows = await self._readers.read(lambda connection: connection.execute(sql, (node, since)).fetchall())
         return frozenset(name for (name,) in rows)
+
+    async def nodes(self) -> frozenset[str]:
+        sql = "SELECT DISTINCT node FROM presence WHERE seen_at > ?"
+        since = microseconds(self._clock.now() - PRESENT_FOR)
+        rows = await self._readers.read(lambda connection: connection.execute(sql, (since,)).fetchall())
+        return frozenset(node for (node,) in rows)

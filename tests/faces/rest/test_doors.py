@@ -216,7 +216,7 @@ async def test_status_tells_little_without_a_token_and_no_secret_with_one(house:
     assert little.keys() == {"status", "version", "uptime_seconds"}
     token = await house.token("read", ["user:a"], sub="reader")
     more = (await house.client(token).get("/status")).json()
-    assert {"now", "store", "due", "oldest_due_seconds", "token_info"} <= more.keys()
+    assert {"now", "store", "nodes", "due", "oldest_due_seconds", "token_info"} <= more.keys()
     assert (more["token_info"]["sub"], more["token_info"]["access"]) == ("reader", "read")
     for secret in (MASTER, JWT_SECRET, METRICS_TOKEN, token, str(house.settings.data_dir)):
         assert secret not in str(more)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Dialog, Page, expect, sync_playwright
 
 from tests.faces.rest.house import MASTER
 from tests.faces.rest.test_process import Running, serving
@@ -37,8 +37,17 @@ def browser_page(running: Running) -> Iterator[Page]:
 def page(browser_page: Page, running: Running) -> Iterator[Page]:
     """At the form, with everything the browser complained of."""
     complaints: list[str] = []
-    browser_page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    browser_page.on("dialog", lambda dialog: (complaints.append("a dialog"), dialog.dismiss()))
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(message.text)
+
+    def refuse(dialog: Dialog) -> None:
+        complaints.append("a dialog")
+        dialog.dismiss()
+
+    browser_page.on("console", note)
+    browser_page.on("dialog", refuse)
     browser_page.goto(running.url)
     yield browser_page
     assert [each for each in complaints if "401" not in each] == []

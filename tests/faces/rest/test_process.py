@@ -158,6 +158,17 @@ def test_sigterm_ends_it_within_two_seconds_with_an_idle_connection_open(tmp_pat
         assert server.end(signal.SIGINT)[0] == -signal.SIGINT
 
 
+def test_a_proxy_is_believed_only_where_it_is_trusted(tmp_path: Path, running: Running) -> None:
+    """An Origin of https is our own only if TLS was in front, which only a trusted proxy can say."""
+    told = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
+    with running.client() as client:
+        assert client.get("/events", headers={**told, "Origin": running.url}).status_code == 200
+        assert client.get("/events", headers={**told, "Origin": f"https{running.url[4:]}"}).status_code == 403
+    with serving(tmp_path, QHRONOS_SERVER__TRUSTED_PROXIES="127.0.0.0/8") as server, server.client() as client:
+        assert client.get("/events", headers={**told, "Origin": f"https{server.url[4:]}"}).status_code == 200
+        assert client.get("/events", headers={**told, "Origin": server.url}).status_code == 403
+
+
 def test_a_taken_port_is_one_clear_line_and_nothing_half_made(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
