@@ -179,20 +179,22 @@ class Timetable:
     def latest(self, after: datetime, until: datetime, limit: int) -> list[datetime]:
         """The last `limit` runs in (`after`, `until`], earliest first, without walking through all of them."""
         before = seconds(until) + 1
-        window = timedelta(minutes=max(limit, 1))
-        while limit > 0:
-            begin = until - window if until - after > window else after
+        look, short, long = timedelta(minutes=max(limit, 1)), timedelta(0), until - after
+        while limit > 0 and until > after:
+            begin = until - min(look, until - after)
             found: list[datetime] = []
             at = self.next_after(begin, before)
             while at is not None and at <= until and len(found) <= 8 * limit:
                 found.append(at)
                 at = self.next_after(at, before)
-            if at is not None and at <= until:  # denser than thought: a shorter look will do
-                window /= 8
+            if at is not None and at <= until:  # too many: somewhere between is a look that has enough and not too many
+                long = min(look, until - after)
+                look = (short + long) / 2
             elif len(found) >= limit or begin == after:
                 return found[-limit:]
             else:
-                window *= 4
+                short = look
+                look = min(look * 4, (short + long) / 2) if long < until - after else look * 4
         return []
 
     def warnings(self, now: datetime) -> list[str]:

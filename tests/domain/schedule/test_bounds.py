@@ -241,3 +241,15 @@ def test_counting_and_the_latest_agree_with_walking(rule: str, zone: str, begin:
         assert table.latest(after, until, 25) == walked[-25:]
     for jump in walked[:: max(len(walked) // 7, 1)]:
         assert table.next_after(jump - timedelta(microseconds=1)) == jump
+
+
+def test_the_latest_are_found_behind_a_long_silence_after_a_burst() -> None:
+    table = Timetable.of("* 0-11 1 1 *", anchor=NOW)
+    until = datetime(2028, 11, 1, tzinfo=UTC)
+
+    for limit in (1, 7, 100, 719, 720, 721, 1440):
+        latest = table.latest(NOW, until, limit)
+        assert len(latest) == min(limit, 1440)
+        assert latest[-1] == datetime(2028, 1, 1, 11, 59, tzinfo=UTC)
+        assert latest == sorted(set(latest))
+    assert table.latest(NOW, NOW, 5) == table.latest(NOW, until, 0) == []
