@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
+from qhronos_core.domain.errors import StartRefusedError
+
 _NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql\Z")
 
 
-class StoreRefusedError(Exception):
+class StoreRefusedError(StartRefusedError):
     """The store is there and must not be used as it is. For the operator: says what is wrong and what to do."""
 
 

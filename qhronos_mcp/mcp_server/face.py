@@ -16,12 +16,17 @@ from qhronos_core.wiring import Core
 from qhronos_mcp.middleware import allowance, facts_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Local:
-    """Who speaks on stdio: the local owner, or the bearer of `QHRONOS_TOKEN` (kept, to look it up again at each call)."""
+    """Who speaks on stdio: the local owner, or the bearer of `QHRONOS_TOKEN`, who is looked up again at each call."""
 
-    principal: Principal
+    principal: Principal | None = None
     token: str | None = None
+
+    async def look_up(self, core: Core) -> None:
+        """Raises UnauthenticatedError, or StoreUnavailableError while it cannot be known."""
+        if self.token is not None:
+            self.principal = await core.tokens.authenticate(self.token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Face:
         """
         if (token := get_access_token()) is not None:
             return principal_of(token.claims or {})
-        if self.local is None:
+        if self.local is None or self.local.principal is None:
             raise MCPError(t.INVALID_REQUEST, "This server needs a bearer token.")
         return self.local.principal
 
@@ -53,23 +58,26 @@ class Face:
             return token.token
         return None if self.local is None else self.local.token
 
-    async def admit(self, request: Request | None) -> LimitedError | None:
-        """What every request passes. The answer to one too many is given by who speaks to the caller.
+    async def admit(self, request: Request | None) -> None:
+        """What every request passes.
 
         Raises:
             MCPError: on stdio, `QHRONOS_TOKEN` has expired or was revoked (over HTTP each request has shown its own).
+            StoreUnavailableError: whether it was revoked cannot be known now.
+            LimitedError: one request too many.
         """
         if self.local is not None:
             if self.local.token is None:
-                return None  # the owner of the process
+                return  # the owner of the process
             try:
-                await self.core.tokens.authenticate(self.local.token)
+                await self.local.look_up(self.core)
             except UnauthenticatedError as error:
                 raise MCPError(t.INVALID_REQUEST, str(error)) from error
         verdict = await self.core.limits.take(*allowance(self.caller(), self.core.settings))
         if request is not None:
             facts_of(request.scope).verdict = verdict
-        return None if verdict.allowed else LimitedError(verdict.retry_after)
+        if not verdict.allowed:
+            raise LimitedError(verdict.retry_after)
 
 
 def principal_of(claims: Mapping[str, Any]) -> Principal:

@@ -30,9 +30,10 @@ from starlette.requests import Request
 
 from qhronos_mcp import __version__
 from qhronos_mcp.mcp_server import compat
-from qhronos_mcp.mcp_server.tasks import LIMITED, Tasks, TaskSource
+from qhronos_mcp.mcp_server.tasks import REFUSED, Tasks, TaskSource
 
 if TYPE_CHECKING:
+    from qhronos_core.domain.errors import QhronosError
     from qhronos_mcp.mcp_server.face import Face
     from qhronos_mcp.mcp_server.push import Hub
 
@@ -48,8 +49,19 @@ _AN_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
 _OPEN: Final = frozenset({"initialize", "ping", "server/discover"})  # methods that need nothing of ours
 
 
-RATE_LIMITED: Final = -32_000  # of the range JSON-RPC leaves to servers
+REFUSAL: Final = -32_000  # of the range JSON-RPC leaves to servers; `data.code` says which
 _FURNISHED: Final = ("completion/complete", "resources/subscribe", "resources/unsubscribe", "subscriptions/listen")
+
+
+def _as_json_rpc(error: QhronosError) -> MCPError:
+    from qhronos_core.domain.errors import InvalidInputError, LimitedError, NotFoundError
+    from qhronos_mcp.problems import describe
+
+    told: dict[str, Any] = {"code": describe(error).code}
+    if isinstance(error, LimitedError):
+        told["retryAfter"] = error.retry_after
+    asked_wrongly = isinstance(error, InvalidInputError | NotFoundError)
+    return MCPError(t.INVALID_PARAMS if asked_wrongly else REFUSAL, describe(error).message, told)
 
 
 async def _not_yet(_: ServerRequestContext[Any, Any], __: t.RequestParams) -> HandlerResult:
@@ -119,15 +131,26 @@ class QhronosServer(MCPServer[Any]):
         return self._face
 
     async def _when_furnished(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """A handshake goes through at once; every other request once there is somebody to serve it, and within limits."""
-        if ctx.request_id is not None and ctx.method not in _OPEN:
-            await self._furnished.wait()
-            request = ctx.request if isinstance(ctx.request, Request) else None
-            limited = await self.face.admit(request)
-            if limited is not None and ctx.method != "tools/call":
-                raise MCPError(RATE_LIMITED, str(limited), {"retryAfter": limited.retry_after})
-            LIMITED.set(limited)  # a tool says it in its own shape
-        return await call_next(ctx)
+        """A handshake goes through at once; every other request once there is somebody to serve it, and within limits.
+
+        What a tool call is refused is told by the tool, in its own shape; else it is a JSON-RPC error.
+        """
+        if ctx.request_id is None or ctx.method in _OPEN:
+            return await call_next(ctx)
+        await self._furnished.wait()
+        from qhronos_core.domain.errors import QhronosError
+
+        try:
+            try:
+                await self.face.admit(ctx.request if isinstance(ctx.request, Request) else None)
+                REFUSED.set(None)
+            except QhronosError as refusal:
+                if ctx.method != "tools/call":
+                    raise
+                REFUSED.set(refusal)
+            return await call_next(ctx)
+        except QhronosError as error:
+            raise _as_json_rpc(error) from error
 
     async def list_tools(self) -> list[t.Tool]:
         """The schemas in fewer tokens. `outputSchema` is left out: some hosts hand it to the model."""
@@ -146,8 +169,8 @@ class QhronosServer(MCPServer[Any]):
         given = {argument: value for argument, value in arguments.items() if value is not None}
         line = self.face.text_line or _asks_for_a_line(context)
         try:
-            if (limited := LIMITED.get()) is not None:
-                raise limited
+            if (refused := REFUSED.get()) is not None:
+                raise refused
             await self._refuse_unknown(name, given)
             result = await super().call_tool(name, given, context)
         except (ToolError, QhronosError) as failure:

@@ -14,15 +14,16 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import anyio
 from mcp.server.lowlevel import NotificationOptions
 from mcp.server.stdio import stdio_server
 
 from qhronos_core.domain.access import Principal
-from qhronos_core.domain.errors import StartRefusedError, UnauthenticatedError
+from qhronos_core.domain.errors import StartRefusedError, StoreUnavailableError, UnauthenticatedError
 from qhronos_mcp.mcp_server import compat
 from qhronos_mcp.mcp_server.channel import CAPABILITY, Channel
 from qhronos_mcp.mcp_server.server import QhronosServer
@@ -51,15 +52,22 @@ async def serve_stdio(load: Callable[[], "Settings"], *, text_line: bool = False
     try:
         await _furnished(server, load, ended, text_line, channel)
     except StartRefusedError as refusal:
-        sys.stderr.write(f"qhronos: {refusal}\n")
-        sys.stderr.flush()
-        os._exit(2)  # as below
+        _end(2, f"qhronos: {refusal}\n")
+    except Exception:  # ours to mend; but the process must end, and its stdin thread would not let it
+        _end(1, traceback.format_exc())
     # The core is closed: leases given back, the store shut.
     if not serving.done():
-        os._exit(0)  # the SDK's thread that reads stdin cannot be cancelled, and would hold the interpreter's exit
+        _end(0)
     signalled.cancel()
     await serving
     return 0
+
+
+def _end(status: int, last_words: str = "") -> NoReturn:
+    """At once: the SDK's thread that reads stdin cannot be cancelled, and would hold the interpreter's exit."""
+    sys.stderr.write(last_words)
+    sys.stderr.flush()
+    os._exit(status)
 
 
 async def _first(*tasks: "asyncio.Task[None]") -> None:
@@ -121,10 +129,14 @@ async def local_of(core: "Core", token: str | None) -> "Local":
     from qhronos_mcp.mcp_server.face import Local
 
     if token is not None:
+        local = Local(token=token)
         try:
-            return Local(await core.tokens.authenticate(token), token)
+            await local.look_up(core)
         except UnauthenticatedError:
             raise StartRefusedError("QHRONOS_TOKEN is not a valid token of this server") from None
+        except StoreUnavailableError:
+            pass  # it is looked up again at each call
+        return local
     settings = core.settings
     if not settings.embedded:
         raise StartRefusedError("QHRONOS_TOKEN must be set: with PostgreSQL there is no local owner")

@@ -16,11 +16,11 @@ from pydantic import ConfigDict
 from starlette.requests import Request
 
 from qhronos_core.domain.access import Principal
-from qhronos_core.domain.errors import LimitedError, NotFoundError
+from qhronos_core.domain.errors import NotFoundError, QhronosError
 
 MODERN: Final = frozenset({"2026-07-28"})
-LIMITED: Final[ContextVar[LimitedError | None]] = ContextVar("limited", default=None)
-"""That this tool call is one too many: no task is begun for it, and the tool's answer says so."""
+REFUSED: Final[ContextVar[QhronosError | None]] = ContextVar("refused", default=None)
+"""Why this tool call is refused, whatever it asks: no task is begun for it, and the tool's answer says so."""
 
 
 class TaskSource(Protocol):
@@ -79,7 +79,7 @@ class Tasks(Extension):
         source = self._sources.get(params.name)
         capabilities = ctx.session.client_capabilities
         declared = capabilities is not None and self.identifier in (capabilities.extensions or {})
-        if source is None or not declared or ctx.protocol_version not in MODERN or LIMITED.get() is not None:
+        if source is None or not declared or ctx.protocol_version not in MODERN or REFUSED.get() is not None:
             return await call_next(ctx)
         task = await source.start(params.arguments or {}, caller=self._who())
         return await call_next(ctx) if task is None else {"resultType": "task", **task}

@@ -6,7 +6,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from qhronos_core.config import Settings
-from qhronos_mcp.mcp_server.server import RATE_LIMITED
+from qhronos_mcp.mcp_server.server import REFUSAL
 from qhronos_mcp.middleware import FAILED_AUTHENTICATIONS
 from tests.faces.mcp.house import House
 from tests.faces.mcp.speakers import MODERN
@@ -30,7 +30,8 @@ async def test_one_call_too_many_is_a_tool_s_own_error(house: House) -> None:
         assert refused["code"] == "rate_limited"
         with pytest.raises(MCPError) as over:
             await alice.read("qhronos://inbox")
-        assert over.value.error.code == RATE_LIMITED
+        assert over.value.error.code == REFUSAL
+        assert over.value.error.data["code"] == "rate_limited"
         assert over.value.error.data["retryAfter"] > 0
     async with house.speaker("2025-11-25", "admin") as admin:  # another token, another bucket
         assert not (await admin.call("list_events")).is_error

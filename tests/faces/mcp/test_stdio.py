@@ -236,3 +236,29 @@ async def test_the_handshake_waits_for_nothing_heavy(tmp_path: Path) -> None:
     )
     out, _ = await process.communicate()
     assert out.decode().strip() == "[]"
+
+
+async def test_a_store_that_is_away_is_said_by_every_call_and_by_no_handshake(tmp_path: Path) -> None:
+    secrets = {"QHRONOS_MASTER_TOKEN": "m1" * 20, "QHRONOS_JWT_SECRET": "j2" * 20}
+    away = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "QHRONOS_TOKEN": "m1" * 20}
+    async with a_process(tmp_path, **away, **secrets) as process:
+        assert "capabilities" in (await told(process, HELLO))["result"]
+        call = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "list_events", "arguments": {}}}
+        result = (await told(process, call))["result"]
+        assert result["isError"]
+        assert result["structuredContent"]["code"] == "store_unavailable"
+        read: dict[str, Any] = {"jsonrpc": "2.0", "id": 3, "method": "completion/complete"}
+        ref = {"type": "ref/resource", "uri": "qhronos://events/{event_id}"}
+        read["params"] = {"ref": ref, "argument": {"name": "event_id", "value": ""}}
+        error = (await told(process, read))["error"]
+        assert error["data"]["code"] == "store_unavailable"
+
+
+async def test_a_store_that_must_not_be_used_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "qhronos.db").write_bytes(b"this is no database" * 100)
+    async with a_process(tmp_path) as process:
+        assert await asyncio.wait_for(process.wait(), 30) == 2
+        assert process.stderr is not None
+        line = (await process.stderr.read()).decode()
+        assert line.startswith("qhronos: ")
+        assert line.count("\n") == 1
