@@ -1,13 +1,16 @@
 """The schedule language: whatever an agent means by "when", read exactly or refused with what to send instead.
 
-    Timetable.of(...)     a schedule with zone, bounds and exclusions, read once   timetable.py
-    preview(...)          the same as one pure function: words in, instants out    preview.py
+Timetable.of(...)     a schedule with zone, bounds and exclusions, read once and kept
+preview(...)          the same as one pure function: words in, instants out
 
-Which form a text has                             reading.py
-Cron, intervals, once-only instants               cron.py, rules.py, instants.py, durations.py
-Which minutes match, and what a match means
-where clocks change                               pattern.py, wallclock.py
-Zones, exclusions, refusals                       zones.py, exclusions.py, refusal.py
+One request, from its fields to a timetable or every fault      timetable.py, request.py
+Whether it can be accepted now                                  acceptance.py, impossible.py
+Which form a text has                                           reading.py
+The forms                                                       cron.py, rrule.py, dialect.py, phrases.py, instants.py, durations.py
+Zones, exclusions                                               zones.py, exclusions.py
+What each rule answers: the first instant strictly later        rules.py, recurrence.py
+Which minutes match, and what that means where clocks change    pattern.py, wallclock.py
+What is said about it                                           meaning.py, advice.py, hints.py, refusal.py
 """
 
 from qhronos_core.domain.schedule.acceptance import GRACE

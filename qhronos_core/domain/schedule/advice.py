@@ -18,7 +18,7 @@ _AHEAD: Final = 400 * DAY
 """A change of clocks this far ahead is worth a word: every yearly one is."""
 
 
-_PAST_COUNTED: Final = 1000
+_PAST_COUNTED: Final = 100
 
 
 def warnings_about(rule: Rule, clock: WallClock, table: "Timetable", now: datetime) -> list[str]:

@@ -14,12 +14,20 @@ those that are accepted, so what reaches a caller can be sent as it stands.
 """
 
 from collections.abc import Sequence
+from reprlib import Repr
 from typing import Final
 
 from qhronos_core.domain.errors import Fault, InvalidInputError
 
 _GOT_LIMIT: Final = 200
 MOST_FIXES: Final = 3
+
+
+# Looks no deeper and no further than it shows: what was sent may be large, or nested without end.
+_BRIEFLY: Final = Repr()
+_BRIEFLY.maxdict = _BRIEFLY.maxlist = _BRIEFLY.maxtuple = 8
+_BRIEFLY.maxlevel = 3
+_BRIEFLY.maxstring = _BRIEFLY.maxother = 60
 
 
 class ScheduleError(InvalidInputError):
@@ -90,12 +98,6 @@ def of_faults(faults: Sequence[Fault]) -> ScheduleError:
 
 def shortened(got: object) -> object:
     """The input as it is if it is short, else its text cut: a refusal must not be longer than a request."""
-    if got is None or isinstance(got, bool | int | float):
-        return got if len(repr(got)) <= _GOT_LIMIT else repr(got)[:_GOT_LIMIT]
-    if isinstance(got, str):
-        return got[:_GOT_LIMIT]
-    try:
-        text = str(got)
-    except (ValueError, RecursionError):  # an int of thousands of digits inside, or nesting without end
-        return type(got).__name__
-    return text[:_GOT_LIMIT]
+    if got is None or isinstance(got, bool | float) or (isinstance(got, int) and abs(got) < 10**18):
+        return got
+    return got[:_GOT_LIMIT] if isinstance(got, str) else _BRIEFLY.repr(got)[:_GOT_LIMIT]

@@ -278,14 +278,13 @@ def _read(request: Request) -> Timetable:
     clock = wall_clock(zone)
     if request.start is not None and request.end is not None and request.end < request.start:
         faults.append(_turned_round(request.start, request.end))
-    left_out: Exclusions | None = Exclusions()
-    if request.exclusions:
-        read = lambda: read_exclusions(request.exclusions, clock, zone_given=request.zone_given)  # noqa: E731
-        left_out = _or_fault(faults, read)
+    left_out = _or_fault(faults, lambda: read_exclusions(request.exclusions, clock, zone_given=request.zone_given))
     rule = _or_fault(faults, lambda: _rule(request, zone))
     if rule is None or left_out is None or faults:
         raise of_faults(faults)
-    return Timetable(rule, clock, request.anchor, request.start, request.end, left_out)
+    # A rule goes by whole seconds, so its start is the second it was given in.
+    start = request.start.replace(microsecond=0) if request.start and rule.kind == "recurrence" else request.start
+    return Timetable(rule, clock, request.anchor, start, request.end, left_out)
 
 
 def _or_fault(faults: list[Fault], read: Callable[[], _T]) -> _T | None:

@@ -38,6 +38,13 @@ def test_start_and_end_are_included() -> None:
     assert preview("2026-11-26T09:00:00Z", after=NOW, start_time=start, end_time=start, count=9) == [start]
 
 
+def test_a_start_within_a_second_starts_a_rule_with_that_second() -> None:
+    start = datetime(2026, 11, 26, 9, 0, 0, 500_000, tzinfo=UTC)
+
+    assert preview("RRULE:FREQ=DAILY", after=NOW, start_time=start, count=1) == [start.replace(microsecond=0)]
+    assert preview("every 1d", after=NOW, start_time=start, count=1) == [start]
+
+
 def test_a_start_in_the_past_changes_nothing_but_the_grid() -> None:
     start = NOW - timedelta(days=10, hours=1)
 

@@ -239,6 +239,21 @@ def test_a_message_repeats_no_more_than_200_characters_of_what_was_sent() -> Non
     assert "xxx" not in str(error)
 
 
+def test_what_is_large_or_nested_without_end_is_refused_briefly() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    for given in (
+        [["x" * 1000] * 1000] * 1000,
+        endless,
+        {"a": endless},
+        {str(index): index for index in range(1000)},
+        10**400,
+    ):
+        error = refused(given)
+        assert len(str(error.fault.got)) <= 200
+        assert len(str(error)) < 300
+
+
 def test_what_was_found_is_stable_however_it_is_walked() -> None:
     runs = preview("*/20 9-10 * * 1-5", timezone="Europe/Paris", after=NOW, count=50)
     table = Timetable.of("*/20 9-10 * * 1-5", timezone="Europe/Paris", anchor=NOW)
