@@ -24,6 +24,7 @@ GRACE: Final = timedelta(seconds=60)
 
 _RUNS_MEASURED: Final = 100
 _MICRO: Final = timedelta(microseconds=1)
+_MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = timedelta(days=1)
 
 
@@ -110,6 +111,8 @@ def _judge_exclusions(table: "Timetable", texts: Sequence[str]) -> None:
 def _judge_spacing(table: "Timetable", first: datetime, shortest: timedelta) -> None:
     if isinstance(table.rule, IntervalRule):
         closest = table.rule.length
+    elif shortest <= _MINUTE:
+        return  # all other rules run at whole minutes apart: no need to count a hundred runs at each creation
     else:
         runs = [first, *(run.at for run in table.runs_after(first, _RUNS_MEASURED))]
         closest = min((later - sooner for sooner, later in pairwise(runs)), default=shortest)
