@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MASTER = "fault-suite-master-token-0123456789abcdef"
+ROOT = Path(__file__).parents[3]
 SECRET = "fault-suite-jwt-secret-0123456789abcdefghij"
 
 
@@ -66,12 +67,15 @@ class Cluster:
             environ["QHRONOS_FAILPOINT"] = failpoint
         return environ
 
-    def start(self, number: int = 1, *, failpoint: str = "") -> "Node":
+    def start(self, number: int = 1, *, failpoint: str = "", planted: str = "") -> "Node":
         """Start a node and wait until it answers (or, with a failpoint, until it answers or is dead)."""
         port = free_port()
         log = (self.directory / f"node-{number}.log").open("ab")
+        bug = f"from tests.faults.planted import plant; plant({planted!r}); from qhronos_mcp.cli import main; main()"
+        program = ["-c", bug] if planted else ["-m", "qhronos_mcp"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "qhronos_mcp", "serve", "--port", str(port)],
+            [sys.executable, *program, "serve", "--port", str(port)],
+            cwd=ROOT,
             env=self.environ(failpoint),
             stdout=log,
             stderr=log,

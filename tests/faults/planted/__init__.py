@@ -1,0 +1,100 @@
+"""Bugs put into a node on purpose: a suite that has never failed proves nothing (reliability.md §4).
+
+python -c "from tests.faults.planted import plant; plant('...'); from qhronos_mcp.cli import main; main()" serve
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+
+def no_fence() -> None:
+    """1. The fence is dropped from settle: whoever comes last has the last word."""
+    from qhronos_core.scheduler.dispatcher import Dispatcher
+
+    write = Dispatcher._write
+
+    async def unfenced(self: Any, moves: Any, futures: Any) -> None:
+        decided = []
+        for move in moves:
+            row = await self._store.occurrences.get(move.was.id)
+            number = len(await self._store.occurrences.attempts(row.id)) + 1
+            attempt = replace(move.attempt, number=number) if move.attempt else None
+            decided.append(replace(move, was=row, attempt=attempt))
+        await write(self, decided, futures)
+
+    Dispatcher._write = unfenced  # type: ignore[method-assign]
+
+
+def done_before_sent() -> None:
+    """2. The row is taken out of the way first, and worked on after."""
+    from qhronos_core.domain import judgement
+    from qhronos_core.domain.occurrence import AttemptOutcome, Outcome
+    from qhronos_core.scheduler.dispatcher import Dispatcher
+
+    sent = Dispatcher._sent
+
+    async def late(self: Any, claim: Any, taken_at: float) -> None:
+        accepted = Outcome(AttemptOutcome.ACCEPTED, status_code=200)
+        at = self._clock.now()
+        await self._settle(judgement.settled(claim.event, claim.occurrence, accepted, at=at, node="planted"))
+        await sent(self, claim, taken_at)
+
+    Dispatcher._sent = late  # type: ignore[method-assign, assignment]
+
+
+def new_id_each_time() -> None:
+    """3. The occurrence's id is drawn anew at each attempt."""
+    from qhronos_core.adapters.http.webhook import WebhookCourier
+
+    deliver = WebhookCourier.deliver
+
+    async def renamed(self: Any, delivery: Any) -> Any:
+        return await deliver(self, replace(delivery, occurrence=replace(delivery.occurrence, id=uuid4())))
+
+    WebhookCourier.deliver = renamed  # type: ignore[method-assign]
+
+
+def lease_let_go() -> None:
+    """4. The lease is released when the request is sent, not when its outcome is recorded."""
+    from qhronos_core.scheduler.dispatcher import Dispatcher
+
+    claim = Dispatcher.claim
+
+    async def brief(self: Any) -> Any:
+        take = self._store.claim_due
+
+        async def at_once(**asked: Any) -> Any:
+            return await take(**{**asked, "lease": timedelta(milliseconds=1)})
+
+        self._store.claim_due = at_once
+        try:
+            return await claim(self)
+        finally:
+            del self._store.claim_due
+
+    Dispatcher.claim = brief  # type: ignore[method-assign]
+
+
+def nodes_own_clock() -> None:
+    """5. "Due" is read from the node's clock, which is 3 s ahead of the store's."""
+    from qhronos_core.adapters import postgres
+    from qhronos_core.adapters.clock import SystemClock
+
+    class Ahead(SystemClock):
+        def now(self) -> datetime:
+            return super().now() + timedelta(seconds=3)
+
+    opens = postgres.open_postgres_store
+    postgres.open_postgres_store = lambda conninfo, **asked: opens(conninfo, **{**asked, "clock": Ahead()})
+
+
+PLANTED: dict[str, Callable[[], None]] = {
+    each.__name__: each for each in (no_fence, done_before_sent, new_id_each_time, lease_let_go, nodes_own_clock)
+}
+
+
+def plant(name: str) -> None:
+    PLANTED[name]()
