@@ -42,7 +42,7 @@ def done_before_sent() -> None:
         await self._settle(judgement.settled(claim.event, claim.occurrence, accepted, at=at, node="planted"))
         await sent(self, claim, taken_at)
 
-    Dispatcher._sent = late  # type: ignore[method-assign, assignment]
+    Dispatcher._sent = late  # type: ignore[method-assign]
 
 
 def new_id_each_time() -> None:
