@@ -121,7 +121,7 @@ async def _served(settings: Settings, listener: socket.socket, signals: "_Signal
         app = build_app(core, settings)
         config = uvicorn.Config(
             app,
-            http="httptools" if _has("httptools") else "auto",
+            http=_http_protocol(),
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -206,6 +206,15 @@ def _run(main: Any) -> None:
         uvloop.run(main)
     else:
         asyncio.run(main)
+
+
+def _http_protocol() -> Any:
+    """On httptools where there is one: it parses an order of magnitude faster, but bounds nothing by itself."""
+    if not _has("httptools"):
+        return "h11"
+    from qhronos_mcp.bounded_http import BoundedHttp
+
+    return BoundedHttp
 
 
 def _has(module: str) -> bool:

@@ -1,5 +1,6 @@
 """What a request asks: its caller, its ids, its parameters, its body. Everything read here is refused here."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -24,6 +25,7 @@ from qhronos_mcp import strict_json
 from qhronos_mcp.middleware import facts_of
 
 BODY_LIMIT: Final = 1_048_576
+BODY_WITHIN: Final = 60  # seconds
 TAGS_LIMIT: Final = 64
 TAG_LIMIT: Final = 128
 TEXT_LIMIT: Final = 200
@@ -199,6 +201,16 @@ async def body_of(request: Request) -> bytes:
     refuse_long_body(request)
     if (kept := request.scope.get(_KEPT)) is not None:
         return bytes(kept)
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            body = await _read_body(request)
+    except TimeoutError:
+        raise InvalidInputError.of("body", f"It did not come within {BODY_WITHIN} s.", code="incomplete") from None
+    request.scope[_KEPT] = body
+    return body
+
+
+async def _read_body(request: Request) -> bytes:
     body = bytearray()
     while True:
         message = await request.receive()
@@ -208,9 +220,7 @@ async def body_of(request: Request) -> bytes:
         if len(body) > BODY_LIMIT:
             raise _too_large()
         if not message.get("more_body", False):
-            break
-    request.scope[_KEPT] = bytes(body)
-    return bytes(body)
+            return bytes(body)
 
 
 _KEPT: Final = "qhronos.body"

@@ -1,0 +1,82 @@
+"""The head of a request is bounded in bytes and in time, whatever the connection did before."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import uvicorn
+
+from qhronos_mcp import bounded_http
+from qhronos_mcp.bounded_http import BoundedHttp
+
+
+async def hello(_scope: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body", False):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.setattr(bounded_http, "HEAD_WITHIN", 0.3)
+    server = uvicorn.Server(uvicorn.Config(hello, port=0, http=BoundedHttp, lifespan="off", log_config=None))
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    yield server.servers[0].sockets[0].getsockname()[1]
+    await server.shutdown()
+
+
+async def answered(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in pieces:
+        writer.write(piece)
+        with suppress(ConnectionResetError):
+            await writer.drain()
+        await asyncio.sleep(pause)
+    answer = b""
+    with suppress(ConnectionResetError):  # it closed before all was sent
+        async with asyncio.timeout(5):
+            while part := await reader.read(65_536):
+                answer += part
+    writer.close()
+    return answer
+
+
+async def test_a_connection_that_says_nothing_is_closed(port: int) -> None:
+    assert (await answered(port)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_head_that_dribbles_is_closed(port: int) -> None:
+    assert (await answered(port, b"GET / HTTP/1.1\r\n", b"Host:", pause=0.1)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_the_second_head_of_a_connection_is_bounded_too(port: int) -> None:
+    first = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    answer = await answered(port, first, b"GET / HTTP/1.1\r\nHost: ", pause=0.1)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 408 " in answer
+    answer = await answered(port, first, b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000, pause=0.1)
+    assert b"HTTP/1.1 431 " in answer
+
+
+async def test_a_slow_body_is_not_a_slow_head(port: int) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 4\r\n\r\n"
+    assert (await answered(port, head, b"ab", b"cd", pause=0.25)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_large_body_in_the_first_piece_is_not_a_large_head(port: int) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 200000\r\n\r\n"
+    assert (await answered(port, head + b"x" * 200_000)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_an_idle_connection_after_an_answer_is_left_to_keep_alive(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(2):
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+        await asyncio.sleep(0.5)
+    writer.close()
