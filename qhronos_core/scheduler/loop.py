@@ -75,10 +75,10 @@ class Loop:
             await self._until_slot_or_stop()
             return True
         self._stirred.clear()
-        next_resume = await self._resume_due()
         claimed = await self._dispatcher.claim()
         if claimed.more:
             return True
+        next_resume = await self._resume_due()  # what it makes due stirs this loop
         due = await self._store.occurrences.next_due()
         instants = [instant for instant in (due, next_resume) if instant is not None]
         self._asleep_until = min(instants) if instants else None
