@@ -154,10 +154,14 @@ PLAIN_KEEPER = SecretKeeper(seal=lambda _id, secrets: b"sealed", open=lambda _: 
 
 @asynccontextmanager
 async def a_world(
-    data_dir: Path, *, at: datetime = NOON - timedelta(hours=3), postgres_url: str | None = None
+    data_dir: Path,
+    *,
+    at: datetime = NOON - timedelta(hours=3),
+    postgres_url: str | None = None,
+    clock: Any = None,
 ) -> AsyncIterator[World]:
-    """On SQLite in `data_dir`, or on PostgreSQL."""
-    clock = FakeClock(at)
+    """On SQLite in `data_dir`, or on PostgreSQL. With a clock that stands at `at`, or another."""
+    clock = clock or FakeClock(at)
     opens = (
         open_sqlite_store(data_dir, clock=clock)
         if postgres_url is None

@@ -1,0 +1,114 @@
+"""The node's heartbeat, with real time and a real store: prompt when woken, patient when the store is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qhronos_core.adapters.clock import SystemClock
+from qhronos_core.domain.errors import StoreUnavailableError
+from qhronos_core.domain.lifecycle import COMPLETED
+from qhronos_core.scheduler.loop import Loop
+from tests.world import OWNER, World, a_world
+
+
+@pytest.fixture
+async def living(tmp_path: Path) -> AsyncIterator[World]:
+    """A world whose clock is the machine's."""
+    async with a_world(tmp_path, clock=SystemClock()) as world:
+        yield world
+
+
+@asynccontextmanager
+async def looping(world: World, *, poll: timedelta = timedelta(seconds=30)) -> AsyncIterator[Loop]:
+    loop = Loop(
+        store=world.store,
+        dispatcher=world.dispatcher,
+        resume_due=world.events.resume_due,
+        clock=world.clock,
+        signals=world.signals,
+        poll=poll,
+    )
+    task = asyncio.create_task(loop.run())
+    try:
+        yield loop
+    finally:
+        loop.stop()
+        await asyncio.wait_for(task, 10)
+
+
+async def delivered(world: World, count: int = 1) -> list[datetime]:
+    async with asyncio.timeout(10):
+        while len(world.courier.deliveries) < count:
+            await asyncio.sleep(0.005)
+    return [delivery.occurrence.scheduled_at for delivery in world.courier.deliveries]
+
+
+async def test_it_sleeps_until_the_due_instant_and_not_until_the_poll(living: World) -> None:
+    async with looping(living):
+        answer = await living.event(schedule="in 1s")
+        (instant,) = await delivered(living)
+        assert living.courier.deliveries[0].now >= instant
+    (row,) = await living.occurrences_of(answer.event)
+    assert row.state is COMPLETED
+
+
+async def test_something_earlier_wakes_it(living: World) -> None:
+    async with looping(living):
+        await living.event(schedule="in 1 hour")
+        await asyncio.sleep(0.1)
+        answer = await living.event(schedule="in 2 hours")
+        await living.events.trigger(answer.event.id, caller=OWNER)
+        await delivered(living)
+
+
+async def test_without_a_signal_it_looks_at_each_poll(living: World) -> None:
+    deaf: Any = living.signals
+    deaf.announce = _nobody_hears
+    async with looping(living, poll=timedelta(seconds=0.2)):
+        await asyncio.sleep(0.3)
+        await living.event(schedule="in 1s")
+        await delivered(living)
+
+
+async def _nobody_hears(_: object) -> None: ...
+
+
+async def test_a_store_that_is_away_is_asked_again_and_nothing_is_lost(
+    living: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = living.store.claim_due
+    away = 3
+
+    async def sometimes(**asked: Any) -> Any:
+        nonlocal away
+        if away:
+            away -= 1
+            raise StoreUnavailableError
+        return await claim(**asked)
+
+    monkeypatch.setattr(living.store, "claim_due", sometimes)
+    await living.event(schedule="in 1s")
+    async with looping(living):
+        await delivered(living)
+    assert away == 0
+
+
+async def test_an_event_paused_until_an_instant_is_resumed_by_the_loop(living: World) -> None:
+    async with looping(living):
+        answer = await living.event(schedule="every 1s")
+        until = (living.clock.now() + timedelta(seconds=1)).isoformat()
+        await living.events.update(answer.event.id, {"paused_until": until}, caller=OWNER)
+        await delivered(living, 2)
+
+
+async def test_stopped_it_makes_no_new_claim(living: World) -> None:
+    async with looping(living) as loop:
+        loop.stop()
+        await living.event(schedule="in 1s")
+        await asyncio.sleep(1.5)
+    assert living.courier.deliveries == []
