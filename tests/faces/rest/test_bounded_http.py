@@ -31,19 +31,24 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
 
 async def answered(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """All that comes back, read while it is written: a connection closed before all was sent is reset."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = bytearray()
+
+    async def read() -> None:
+        with suppress(ConnectionResetError):
+            while part := await reader.read(65_536):
+                answer.extend(part)
+
+    reading = asyncio.create_task(read())
     for piece in pieces:
         writer.write(piece)
         with suppress(ConnectionResetError):
             await writer.drain()
         await asyncio.sleep(pause)
-    answer = b""
-    with suppress(ConnectionResetError):  # it closed before all was sent
-        async with asyncio.timeout(5):
-            while part := await reader.read(65_536):
-                answer += part
+    await asyncio.wait_for(reading, 5)
     writer.close()
-    return answer
+    return bytes(answer)
 
 
 async def test_a_connection_that_says_nothing_is_closed(port: int) -> None:
