@@ -244,8 +244,14 @@ def _advancing(event: Event, move: Move, now: datetime) -> Move:
     """The same move with the event's next occurrence planned in it, if the row was the planned one."""
     if not move.was.advances or event.status is not EventStatus.ACTIVE:
         return move
-    nxt = planning.successor(event, move.was, now)
-    return replace(move, planned=(*move.planned, *((nxt,) if nxt else ())), ends_event=nxt is None)
+    return _with_next(event, move, planning.successor(event, move.was, now), now)
+
+
+def _with_next(event: Event, move: Move, nxt: Occurrence | None, now: datetime) -> Move:
+    """The same move with this row planned in it; without one the event has ended, and the journal says so."""
+    if nxt is not None:
+        return replace(move, planned=(*move.planned, nxt))
+    return replace(move, ends_event=True, entries=(*move.entries, Entry(now, EntryKind.EVENT_ENDED, event.id)))
 
 
 def _caught_up(due: Due) -> Move | None:
@@ -294,8 +300,7 @@ def _caught_up(due: Due) -> Move | None:
     move = Move(was, passed, planned=tuple(planned), entries=(entry,))
     if running:
         return move
-    nxt = planning.successor(event, rows[-1], now)
-    return replace(move, planned=(*move.planned, *((nxt,) if nxt else ())), ends_event=nxt is None)
+    return _with_next(event, move, planning.successor(event, rows[-1], now), now)
 
 
 _CATCH_UP: Final = {

@@ -49,8 +49,10 @@ class Dirty:
     Bounded by what was asked: a slow reader sees fewer hints, and nothing overflows.
     """
 
-    def __init__(self, wants: frozenset[str]) -> None:
+    def __init__(self, wants: frozenset[str], *, every: bool = False) -> None:
+        """`every`: marked by each line of the journal, whatever it tells; for one that reads the journal itself."""
         self.wants = wants
+        self.every = every
         self._closed = False
         self._stir = anyio.Event()
         self._hints: Hints = {}
@@ -59,6 +61,13 @@ class Dirty:
         if uri in self.wants:
             self._hints[uri] = hint
             self._stir.set()
+
+    def stir(self) -> None:
+        self._stir.set()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def close(self) -> None:
         self._closed = True
@@ -120,6 +129,10 @@ class Hub:
         """Watch for a stream. Raises MCPError over a principal's limits."""
         return self._watch(wants, caller, "streams", STREAMS)
 
+    def following(self, caller: Principal) -> AbstractAsyncContextManager[Dirty]:
+        """Watch the journal grow, for a stream that reads it by its own cursor. Raises MCPError over the limit."""
+        return self._watch(frozenset(), caller, "streams", STREAMS, every=True)
+
     def waiting(self, wants: frozenset[str], caller: Principal) -> AbstractAsyncContextManager[Dirty]:
         """Watch for a waiting call. Raises TooManyWaitsError over a principal's limit."""
         return self._watch(wants, caller, "waits", WAITS)
@@ -136,7 +149,9 @@ class Hub:
             dirty.wants -= {uri}
 
     @asynccontextmanager
-    async def _watch(self, wants: frozenset[str], caller: Principal, kind: str, most: int) -> AsyncIterator[Dirty]:
+    async def _watch(
+        self, wants: frozenset[str], caller: Principal, kind: str, most: int, *, every: bool = False
+    ) -> AsyncIterator[Dirty]:
         """From before this is entered to its end, no change of what is wanted goes unmarked.
 
         Raises:
@@ -148,7 +163,7 @@ class Hub:
             raise TooManyWaitsError if kind == "waits" else _over("open streams", most)
         self._take(watcher, len(wants))
         owned.open[kind] += 1
-        dirty = Dirty(wants)
+        dirty = Dirty(wants, every=every)
         self.watching[dirty] = watcher
         try:
             if self.closing:
@@ -217,6 +232,10 @@ class Hub:
             page = await self._core.journal.after(self._cursor, limit=_PAGE)
         except StoreUnavailableError:
             return False
+        if page.truncated or page.lines:
+            for dirty in self.watching:
+                if dirty.every:
+                    dirty.stir()
         if page.truncated:
             for dirty in self.watching:
                 for uri in dirty.wants:

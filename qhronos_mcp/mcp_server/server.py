@@ -30,6 +30,7 @@ from starlette.requests import Request
 
 from qhronos_mcp import __version__
 from qhronos_mcp.mcp_server import compat
+from qhronos_mcp.mcp_server.events import Events, advertised
 from qhronos_mcp.mcp_server.tasks import REFUSED, Tasks, TaskSource
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class QhronosServer(MCPServer[Any]):
         extensions: Iterable[Extension] = (),
     ) -> None:
         self._tasks = Tasks()
+        self._events = Events()
         super().__init__(
             name=NAME,
             title=TITLE,
@@ -86,7 +88,7 @@ class QhronosServer(MCPServer[Any]):
             instructions=INSTRUCTIONS,
             token_verifier=token_verifier,
             auth=auth,
-            extensions=[self._tasks, *extensions],
+            extensions=[self._tasks, self._events, *extensions],
             cache_hints={
                 "tools/list": _AN_HOUR,
                 "prompts/list": _AN_HOUR,
@@ -95,7 +97,7 @@ class QhronosServer(MCPServer[Any]):
                 "resources/read": CacheHint(ttl_ms=0, scope="private"),
             },
             subscriptions=False,
-            middleware=[self._when_furnished],
+            middleware=[self._when_furnished, advertised],
         )
         for method in _FURNISHED:  # their presence is what a handshake advertises
             compat.lowlevel(self).add_request_handler(method, t.RequestParams, _not_yet)
@@ -109,6 +111,7 @@ class QhronosServer(MCPServer[Any]):
         `task_sources`: of further tools, by name, beside `wait_for_occurrences`.
         """
         from qhronos_mcp.mcp_server.completions import register_completions
+        from qhronos_mcp.mcp_server.event_feed import EventFeed
         from qhronos_mcp.mcp_server.prompts import register_prompts
         from qhronos_mcp.mcp_server.push import serve_listen
         from qhronos_mcp.mcp_server.resources import register_resources
@@ -121,6 +124,7 @@ class QhronosServer(MCPServer[Any]):
         register_prompts(self)
         register_completions(self, face)
         serve_listen(self, hub, face)
+        self._events.serve(EventFeed(face, hub))
         self._tasks.serve(face.caller, {"wait_for_occurrences": WaitTasks(face), **(task_sources or {})})
         self._furnished.set()
 

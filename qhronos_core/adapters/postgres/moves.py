@@ -98,7 +98,11 @@ _INSERT_PLANNED: Final[LiteralString] = f"""
      RETURNING id)
     SELECT id FROM planned
 """
-_END_EVENTS: Final = "UPDATE events SET status = 'inactive' WHERE id = ANY (%(events)s::uuid[]) AND status = 'active'"
+_END_EVENTS: Final[LiteralString] = f"""
+    WITH ended AS (
+        UPDATE events SET status = 'inactive' WHERE id = ANY (%(events)s::uuid[]) AND status = 'active' RETURNING id)
+    INSERT INTO journal ({ENTRY}) SELECT %(at)s::timestamptz, 'event.ended', id, NULL, NULL, '{{}}' FROM ended
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,4 +181,4 @@ async def plan_on(
         inserted = {row[0] for row in await transaction.rows(_INSERT_PLANNED, parameters)}
         passed = [row for row in proposed.values() if row.id not in inserted]
     if ended:
-        await transaction.send(_END_EVENTS, {"events": uuids(row.event_id for row in ended)})
+        await transaction.send(_END_EVENTS, {"events": uuids(row.event_id for row in ended), "at": ended[0].updated_at})

@@ -143,6 +143,7 @@ class _Judging:
             nxt = self._judge.advance(event, nxt, self._now)
         if nxt is None:
             end_event(self._connection, event.id)
+            write_entries(self._connection, [Entry(self._now, EntryKind.EVENT_ENDED, event.id)])
 
 
 def settle(connection: sqlite3.Connection, moves: Sequence[Move], now: datetime) -> frozenset[OccurrenceId]:
