@@ -3,6 +3,7 @@
 No other module of ours reaches for an underscore name of the SDK.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from mcp.server.connection import Connection
@@ -19,3 +20,8 @@ def lowlevel(server: MCPServer[Any]) -> Server[Any]:
 def connection(ctx: ServerRequestContext[Any, Any]) -> Connection:
     """The connection a request came on: `state`, `exit_stack`, `send_resource_updated`, `notify`."""
     return ctx.session._connection  # noqa: SLF001
+
+
+async def notify(ctx: ServerRequestContext[Any, Any], method: str, params: Mapping[str, Any]) -> None:
+    """Send a notification on this request's own stream; for those the typed union does not hold, nulls and all."""
+    await ctx.session._request_outbound.notify(method, params)  # noqa: SLF001

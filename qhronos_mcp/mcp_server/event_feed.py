@@ -29,10 +29,9 @@ _AGE_MOST: Final = 10**12  # milliseconds, some 31 years
 
 
 class EventFeed:
-    def __init__(self, face: Face, hub: Hub, *, heartbeat: float = HEARTBEAT) -> None:
+    def __init__(self, face: Face, hub: Hub) -> None:
         self._face = face
         self._hub = hub
-        self._heartbeat = heartbeat
         self._errors = EventErrors(face.core.settings.events)
         self._announcements = Announcements(face.core.store)
 
@@ -87,7 +86,7 @@ class EventFeed:
 
     @property
     def heartbeat(self) -> float:
-        return self._heartbeat
+        return HEARTBEAT
 
     @property
     def announcements(self) -> Announcements:

@@ -73,11 +73,14 @@ class Events(Extension):
 
 
 async def advertised(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Middleware: `capabilities.events` in both handshakes. Hosts of the sketch look for it there and nowhere else."""
+    """Middleware: both handshakes name the extension in both places. Hosts of the sketch look for `events` at the top
+    level and nowhere else; of a handshake by `initialize` the SDK leaves `extensions` out."""
     result = await call_next(ctx)
     if ctx.method not in ("server/discover", "initialize") or result is None:
         return result
     shown = (
         result.model_dump(by_alias=True, mode="json", exclude_none=True) if isinstance(result, BaseModel) else result
     )
-    return {**shown, "capabilities": {**shown["capabilities"], "events": dict(_SETTINGS)}}
+    capabilities = shown["capabilities"]
+    extensions = {**capabilities.get("extensions", {}), IDENTIFIER: dict(_SETTINGS)}
+    return {**shown, "capabilities": {**capabilities, "extensions": extensions, "events": dict(_SETTINGS)}}
