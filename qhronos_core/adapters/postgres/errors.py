@@ -7,6 +7,7 @@ from typing import Final
 import psycopg
 
 from qhronos_core.domain.errors import (
+    InvalidInputError,
     KeyTakenError,
     RepeatedRequestError,
     StaleError,
@@ -39,3 +40,7 @@ def domain_errors() -> Iterator[None]:
         raise known() from error
     except AWAY as error:
         raise StoreUnavailableError() from error
+    except (psycopg.DataError, UnicodeEncodeError) as error:
+        if isinstance(error, psycopg.DataError) and error.sqlstate is not None:
+            raise
+        raise InvalidInputError("A text holds NUL or half a character, which no text kept here can.") from error

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
+from qhronos_core.adapters.migrations import StoreRefusedError
 from qhronos_core.adapters.postgres import schema
 from qhronos_core.adapters.postgres.claiming import Claiming
 from qhronos_core.adapters.postgres.commits import Commits
@@ -116,15 +117,21 @@ class PostgresStore:
         return found
 
     async def status(self) -> Mapping[str, Any]:
-        version, size, migrations, rows, durable = (await self._callers.rows(_STATUS))[0]
-        return {
+        told = {
             "kind": "postgresql",
+            "pools": {"callers": self._callers.figures(), "dispatch": self._dispatch.figures()},
+        }
+        try:
+            version, size, migrations, rows, durable = (await self._callers.rows(_STATUS))[0]
+        except (StoreUnavailableError, StoreRefusedError) as error:
+            return {**told, "problem": str(error)}
+        return {
+            **told,
             "version": version,
             "migrations": migrations,
-            "size_bytes": size,
+            "bytes": size,
             "rows": rows,  # as the server estimates them
             "durable": durable,  # False: the server may lose what it has acknowledged
-            "pools": {"callers": self._callers.figures(), "dispatch": self._dispatch.figures()},
         }
 
     async def migrate(self) -> Sequence[str]:

@@ -81,7 +81,7 @@ async def test_no_claim_of_an_old_version_commits_after_the_change_that_ended_it
 
     async with open_postgres_store(url, clock=clock) as store, open_postgres_store(url, clock=clock) as other:
         old_claims: list[tuple[Occurrence, Event]] = []
-        for _ in range(12):
+        while len(old_claims) < 200:
             events = [a_webhook() for _ in range(10)]
             await kept(store, *events, *(an_occurrence(event, NOON - timedelta(seconds=1)) for event in events))
             pausing = asyncio.gather(*map(pauses, events))
@@ -92,7 +92,6 @@ async def test_no_claim_of_an_old_version_commits_after_the_change_that_ended_it
                 old_claims += [(claim.occurrence, claim.event) for found in looked for claim in found.claims]
             await pausing
         assert all(event.version == 1 for _, event in old_claims)
-        assert len(old_claims) > 200
     with psycopg.connect(url) as connection:
         late = connection.execute(_CLAIMED_AFTER_THE_CHANGE).fetchall()
     assert late == []

@@ -12,7 +12,7 @@ import pytest
 
 from qhronos_core.adapters.postgres import PoolSettings, PostgresStore, open_postgres_store
 from qhronos_core.adapters.postgres.pool import Transaction
-from qhronos_core.domain.errors import KeyTakenError, StaleError, StoreUnavailableError
+from qhronos_core.domain.errors import InvalidInputError, KeyTakenError, StaleError, StoreUnavailableError
 from qhronos_core.domain.lifecycle import COMPLETED
 from qhronos_core.ports import Changes, EventQuery, EventSave, InboxQuery, Page, Store
 from tests.adapters.postgres.proxy import Proxy, proxied
@@ -55,6 +55,14 @@ async def test_a_store_opens_at_once_whether_or_not_the_server_answers() -> None
             with pytest.raises(StoreUnavailableError) as refusal:
                 await call()
             assert "127.0.0.1" not in str(refusal.value)
+
+
+async def test_the_status_of_a_store_that_does_not_answer_says_so_and_no_address() -> None:
+    async with open_postgres_store("postgresql://nobody:secret@127.0.0.1:1/nothing") as store:
+        status = await store.status()
+    assert status["kind"] == "postgresql"
+    assert status["problem"]
+    assert not any(word in str(status) for word in ("secret", "127.0.0.1", "nobody"))
 
 
 async def test_a_store_that_was_opened_before_its_server_works_once_that_is_there(
@@ -248,6 +256,30 @@ async def test_twenty_writers_of_one_event_each_win_once_or_are_told(store: Post
     tries = await asyncio.gather(*(renamed(n) for n in range(20)))
     assert (await store.events.get(event.id)).version == 21
     assert sum(tries) > 20
+
+
+async def test_callers_that_go_away_in_the_middle_leave_every_connection_usable(store: PostgresStore) -> None:
+    kept_ids, events = [], [an_event() for _ in range(60)]
+    for n, event in enumerate(events):
+        work = asyncio.create_task(kept(store, event, an_occurrence(event)))
+        await asyncio.sleep(n / 10_000)
+        work.cancel()
+        await asyncio.wait([work])
+        if not work.cancelled():
+            kept_ids.append(event.id)
+    found = await store.events.many([event.id for event in events])
+    assert set(kept_ids) <= set(found)
+    assert len(await store.occurrences.planned_of([event.id for event in events])) == len(found)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(kept(store, an_event()) for _ in range(30)))
+
+
+@pytest.mark.parametrize("text", ["\x00", "half \ud800"])
+async def test_a_text_that_cannot_be_kept_is_the_callers_fault(store: PostgresStore, text: str) -> None:
+    for query in (EventQuery(text=text), EventQuery(tags=(text,)), EventQuery(key=text)):
+        with pytest.raises(InvalidInputError):
+            await store.events.list(query, ALL, Page())
+    assert (await store.events.list(EventQuery(), ALL, Page())).items == ()
 
 
 # --- too many callers ---------------------------------------------------------------------------------------
