@@ -1,4 +1,4 @@
-"""The page as a person meets it, in Debian's Chromium. Collected only where Playwright and Chromium are (see conftest)."""
+"""The page as a person meets it, in Debian's Chromium."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,6 +10,10 @@ from playwright.sync_api import ConsoleMessage, Dialog, Page, expect, sync_playw
 from tests.faces.rest.house import MASTER
 from tests.faces.rest.test_process import Running, serving
 
+pytestmark = pytest.mark.skipif(
+    shutil.which("chromium") is None,
+    reason="the page in a browser: no Chromium here (Debian: apt-get install chromium)",
+)
 SCRIPT = "<img src=x onerror=alert(1)><b>bold</b>"
 
 
