@@ -6,7 +6,6 @@ import pytest
 from tests.faces.rest.house import House, a_house
 
 
-# A browser is looked through where there is one; the page's own rules are held without (test_page.py).
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     async with a_house(tmp_path) as made:
