@@ -60,13 +60,20 @@ class WaitCases:
         await self._store.waits.add(wait)
         return wait
 
+    async def get(self, wait_id: UUID, *, caller: Principal) -> Wait:
+        """As it stands; nothing is claimed for it. Raises WaitNotFoundError: no such wait, or another's."""
+        wait = await self._store.waits.get(wait_id)
+        if wait is None or wait.holder != caller.holder:
+            raise WaitNotFoundError()
+        return wait
+
     async def look(self, wait_id: UUID, *, caller: Principal) -> Looked:
         """Claim for it what is due now. What was claimed once is what it tells for ever.
 
         Raises:
             WaitNotFoundError: no such wait, or another's.
         """
-        wait = await self._own(wait_id, caller)
+        wait = await self.get(wait_id, caller=caller)
         if wait.state is not WaitState.WORKING:
             return Looked(wait)
         if not wait.occurrence_ids and caller.writes:
@@ -75,7 +82,7 @@ class WaitCases:
             )
             if taken:
                 await self._signals.announce(Stirred(min(row.due_at for row in taken if row.due_at is not None)))
-            wait = await self._own(wait_id, caller)
+            wait = await self.get(wait_id, caller=caller)
         if wait.state is WaitState.WORKING and (wait.occurrence_ids or await self._store.now() >= wait.ends_at):
             return Looked(wait, await self._claimed(wait, caller))
         return Looked(wait)
@@ -86,19 +93,13 @@ class WaitCases:
 
     async def cancel(self, wait_id: UUID, *, caller: Principal) -> Wait:
         """End it. What was claimed for it stays claimed. Raises WaitNotFoundError."""
-        wait = await self._own(wait_id, caller)
+        wait = await self.get(wait_id, caller=caller)
         return await self._store.waits.end(wait.id, WaitState.CANCELLED) or wait
 
     async def next_due(self, wait: Wait, *, caller: Principal) -> timedelta | None:
         """How long until something it waits for is planned to be due."""
         due = await self._store.occurrences.next_due_within(wait.query, access.reach(caller, WRITE))
         return None if due is None else due - await self._store.now()
-
-    async def _own(self, wait_id: UUID, caller: Principal) -> Wait:
-        wait = await self._store.waits.get(wait_id)
-        if wait is None or wait.holder != caller.holder:
-            raise WaitNotFoundError()
-        return wait
 
     async def _claimed(self, wait: Wait, caller: Principal) -> tuple[OccurrenceAnswer, ...]:
         """Also after a node died between the claim and the answer."""

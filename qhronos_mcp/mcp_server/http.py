@@ -16,7 +16,6 @@ from mcp.server.auth.settings import AuthSettings
 from mcp.server.extension import Extension
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
-from starlette.datastructures import Headers
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -55,7 +54,7 @@ class McpOverHttp:
         [inner] = [route for route in app.routes if isinstance(route, Route)]
         guarded: ASGIApp = _Known(AuthContextMiddleware(inner.app), core)
         guarded = AuthenticationMiddleware(guarded, backend=BearerAuthBackend(verifier))
-        self.route = Route(PATH, endpoint=_SameOrigin(guarded), include_in_schema=False)
+        self.route = Route(PATH, endpoint=CleanHeaders(guarded), include_in_schema=False)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -96,15 +95,19 @@ class _Known:
         await self._app(scope, receive, send)
 
 
-class _SameOrigin:
-    """A page of this very server may call: an Origin equal to the request's own scheme and Host counts as none."""
+class CleanHeaders:
+    """Headers as they are meant, before the SDK compares them.
+
+    Values lose the spaces around them (RFC 9110 §5.5; the parser leaves those behind). An Origin equal to the
+    request's own scheme and Host counts as none: a page of this very server may call.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        if headers.get("origin") == f"{scope['scheme']}://{headers.get('host')}":
-            rest = [(name, value) for name, value in scope["headers"] if name != b"origin"]
-            scope = {**scope, "headers": rest}
+        if scope["type"] == "http":
+            headers = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+            own = f"{scope['scheme']}://{dict(headers).get(b'host', b'').decode('latin-1')}".encode("latin-1")
+            scope = {**scope, "headers": [header for header in headers if header != (b"origin", own)]}
         await self._app(scope, receive, send)

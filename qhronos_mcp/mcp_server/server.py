@@ -24,6 +24,7 @@ from mcp.server.mcpserver.exceptions import (
     ToolError,
     UnexpectedResourceError,
 )
+from mcp.server.mcpserver.tools import Tool
 from mcp.shared.exceptions import MCPError
 from pydantic import AnyUrl, ValidationError
 from starlette.requests import Request
@@ -78,6 +79,7 @@ class QhronosServer(MCPServer[Any]):
         token_verifier: TokenVerifier | None = None,
         auth: AuthSettings | None = None,
         extensions: Iterable[Extension] = (),
+        tools: Iterable[Tool] = (),
     ) -> None:
         self._tasks = Tasks()
         self._events = Events()
@@ -88,7 +90,8 @@ class QhronosServer(MCPServer[Any]):
             instructions=INSTRUCTIONS,
             token_verifier=token_verifier,
             auth=auth,
-            extensions=[self._tasks, self._events, *extensions],
+            extensions=[*extensions, self._tasks, self._events],
+            tools=list(tools),
             cache_hints={
                 "tools/list": _AN_HOUR,
                 "prompts/list": _AN_HOUR,
@@ -102,6 +105,7 @@ class QhronosServer(MCPServer[Any]):
         for method in _FURNISHED:  # their presence is what a handshake advertises
             compat.lowlevel(self).add_request_handler(method, t.RequestParams, _not_yet)
         self._face: Face | None = None
+        self._ours: frozenset[str] = frozenset()
         self._known: dict[str, tuple[str, ...]] = {}
         self._furnished = anyio.Event()
 
@@ -119,7 +123,7 @@ class QhronosServer(MCPServer[Any]):
         from qhronos_mcp.mcp_server.waits import LongPoll, WaitTasks
 
         self._face = face
-        Tools(face, LongPoll(face, hub)).register(self)
+        self._ours = Tools(face, LongPoll(face, hub)).register(self)
         register_resources(self, face)
         register_prompts(self)
         register_completions(self, face)
@@ -157,9 +161,11 @@ class QhronosServer(MCPServer[Any]):
             raise _as_json_rpc(error) from error
 
     async def list_tools(self) -> list[t.Tool]:
-        """The schemas in fewer tokens. `outputSchema` is left out: some hosts hand it to the model."""
+        """Our schemas in fewer tokens. `outputSchema` is left out: some hosts hand it to the model."""
         return [
             tool.model_copy(update={"input_schema": slim(tool.input_schema), "output_schema": None})
+            if tool.name in self._ours
+            else tool
             for tool in await super().list_tools()
         ]
 
@@ -226,7 +232,9 @@ class QhronosServer(MCPServer[Any]):
         from qhronos_mcp.mcp_server import arguments as words
 
         if not self._known:
-            self._known = {tool.name: tuple(tool.input_schema["properties"]) for tool in await super().list_tools()}
+            self._known = {
+                tool.name: tuple(tool.input_schema.get("properties", ())) for tool in await super().list_tools()
+            }
         if name not in self._known:
             raise words.UnknownToolError(f"No such tool. The tools are {', '.join(self._known)}.")
         words.refuse_unknown(given, self._known[name])

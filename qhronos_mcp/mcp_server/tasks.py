@@ -12,7 +12,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.extension import Extension, MethodBinding
 from mcp.server.mcpserver import require_client_extension
 from mcp.shared.exceptions import MCPError
-from pydantic import ConfigDict
+from pydantic import Field
 from starlette.requests import Request
 
 from qhronos_core.domain.access import Principal
@@ -34,7 +34,13 @@ class TaskSource(Protocol):
         """The task as it is now. Raises NotFoundError for one that is absent or another's."""
         ...
 
-    async def cancel(self, task_id: str, *, caller: Principal) -> None: ...
+    async def update(self, task_id: str, answers: Mapping[str, Any], *, caller: Principal) -> None:
+        """Take answers to what the task asked; to what it did not ask, none. Raises NotFoundError likewise."""
+        ...
+
+    async def cancel(self, task_id: str, *, caller: Principal) -> None:
+        """End it, if it has not ended. Raises NotFoundError likewise."""
+        ...
 
     def owns(self, task_id: str) -> bool: ...
 
@@ -44,9 +50,7 @@ class TaskParams(t.RequestParams):
 
 
 class TaskAnswers(TaskParams):
-    """`tasks/update`: answers to what a task asked. Ours never ask."""
-
-    model_config = ConfigDict(extra="allow")
+    input_responses: dict[str, Any] = Field(default_factory=dict)
 
 
 class Tasks(Extension):
@@ -102,7 +106,7 @@ class Tasks(Extension):
     async def _update(self, ctx: ServerRequestContext[Any, Any], params: TaskAnswers) -> HandlerResult:
         source = self._source(ctx, params)
         try:
-            await source.look(params.task_id, caller=self._who())
+            await source.update(params.task_id, params.input_responses, caller=self._who())
         except NotFoundError as error:
             raise _no_such_task() from error
         return {"resultType": "complete"}

@@ -77,9 +77,9 @@ class Tools:
     def _core(self) -> Core:
         return self._face.core
 
-    def register(self, server: MCPServer[Any]) -> None:
-        """In the order in which they are listed: a stable order keeps an agent's prompt cache warm."""
-        for tool, title, hints in (
+    def register(self, server: MCPServer[Any]) -> frozenset[str]:
+        """In the order in which they are listed: a stable order keeps an agent's prompt cache warm. Their names."""
+        listed = (
             (self.create_event, "Schedule an event", _hints(open_world=True)),
             (self.list_events, "Find events", _hints(read_only=True, idempotent=True)),
             (self.update_event, "Change or pause an event", _hints(destructive=True, open_world=True)),
@@ -88,9 +88,11 @@ class Tools:
             (self.wait_for_occurrences, "Wait for what is due", _hints()),
             (self.acknowledge_occurrence, "Acknowledge an occurrence", _hints(idempotent=True)),
             (self.trigger, "Run or retry now", _hints(open_world=True)),
-        ):
+        )
+        for tool, title, hints in listed:
             description = " ".join(cleandoc(tool.__doc__ or "").split())
             server.add_tool(tool, title=title, description=description, annotations=hints)
+        return frozenset(tool.__name__ for tool, _, _ in listed)
 
     async def create_event(
         self,

@@ -98,6 +98,11 @@ class WaitTasks:
             wait = await waits.tell(wait, told.model_dump(by_alias=True, mode="json", exclude_none=True))
         return await self._shown(wait, caller)
 
+    async def update(self, task_id: str, answers: Mapping[str, Any], *, caller: Principal) -> None:
+        """A wait asks nothing, so whatever is answered has no effect."""
+        del answers
+        await self._face.core.waits.get(self._id(task_id), caller=caller)
+
     async def cancel(self, task_id: str, *, caller: Principal) -> None:
         await self._face.core.waits.cancel(self._id(task_id), caller=caller)
 

@@ -1,6 +1,11 @@
 """What a client learns before it asks for anything."""
 
+from typing import Any
+
 import pytest
+from starlette.types import Receive, Scope, Send
+
+from qhronos_mcp.mcp_server.http import CleanHeaders
 
 from tests.faces.mcp.house import House
 from tests.faces.mcp.speakers import MODERN, Speaker
@@ -115,6 +120,22 @@ async def test_modern_headers_must_match_the_body(house: House) -> None:
             refused = await http.post(house.url, json=call, headers={**right, **wrong})
             assert refused.status_code == 400
             assert refused.json()["error"]["code"] == -32020
+
+
+async def test_headers_are_read_without_the_spaces_around_them() -> None:
+    """RFC 9110 §5.5. No client of ours can send them, so this looks at the layer that cleans."""
+    seen: list[list[tuple[bytes, bytes]]] = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        seen.append(scope["headers"])
+
+    async def nothing(*_: object) -> dict[str, Any]:
+        return {}
+
+    sent = [(b"host", b"a.example "), (b"mcp-name", b"  list_events\t"), (b"origin", b"https://a.example")]
+    scope = {"type": "http", "scheme": "https", "headers": sent}
+    await CleanHeaders(app)(scope, nothing, nothing)
+    assert seen == [[(b"host", b"a.example"), (b"mcp-name", b"list_events")]]
 
 
 async def test_logging_sampling_and_the_old_tasks_are_not_served(alice: Speaker) -> None:
