@@ -1,12 +1,9 @@
 """What a client learns before it asks for anything."""
 
-from typing import Any
-
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from qhronos_mcp.mcp_server.http import CleanHeaders
-
 from tests.faces.mcp.house import House
 from tests.faces.mcp.speakers import MODERN, Speaker
 
@@ -129,12 +126,14 @@ async def test_headers_are_read_without_the_spaces_around_them() -> None:
     async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
         seen.append(scope["headers"])
 
-    async def nothing(*_: object) -> dict[str, Any]:
+    async def receive() -> Message:
         return {}
+
+    async def send(_: Message) -> None: ...
 
     sent = [(b"host", b"a.example "), (b"mcp-name", b"  list_events\t"), (b"origin", b"https://a.example")]
     scope = {"type": "http", "scheme": "https", "headers": sent}
-    await CleanHeaders(app)(scope, nothing, nothing)
+    await CleanHeaders(app)(scope, receive, send)
     assert seen == [[(b"host", b"a.example"), (b"mcp-name", b"list_events")]]
 
 
