@@ -112,9 +112,12 @@ def settings_for(data_dir: Path, **sections: Mapping[str, Any]) -> Settings:
 
 
 @asynccontextmanager
-async def a_house(data_dir: Path, **sections: Mapping[str, Any]) -> AsyncIterator[House]:
+async def a_house(
+    data_dir: Path, *, postgres_url: str | None = None, **sections: Mapping[str, Any]
+) -> AsyncIterator[House]:
+    """On SQLite in `data_dir`, or on PostgreSQL. `sections`: those of the settings."""
     settings = settings_for(data_dir, **sections)
-    async with a_world(data_dir) as world:
+    async with a_world(data_dir, postgres_url=postgres_url) as world:
         world.events = EventCases(
             world.store,
             world.signals,
