@@ -170,8 +170,13 @@ async def test_a_handshake_over_a_pipe_advertises_what_one_over_http_does(
 ) -> None:
     async with a_process(tmp_path) as process:
         piped = (await told(process, hello))["result"]["capabilities"]
-    async with house.speaker("2025-11-25" if hello is HELLO else "auto") as alice:
-        served = alice.client.server_capabilities.model_dump(by_alias=True, exclude_none=True)
+    headers = {"Accept": "application/json, text/event-stream"}
+    if hello is DISCOVER:
+        headers |= {"MCP-Protocol-Version": MODERN, "Mcp-Method": "server/discover"}
+    async with house.http() as http:
+        answer = await http.post(house.url, json=hello, headers=headers)
+    [line] = [line for line in answer.text.splitlines() if line.removeprefix("data: ").startswith("{")]
+    served = json.loads(line.removeprefix("data: "))["result"]["capabilities"]
     assert piped == served
 
 
