@@ -1,10 +1,14 @@
 """access.md §6, a test each, over REST; and R8: what is out of reach reads as what never was."""
 
+import statistics
+import time
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from qhronos_mcp.rest import resource
+from qhronos_mcp.rest.resource import ABSENT_AFTER
 from tests.faces.rest.house import DAILY, House
 
 
@@ -238,6 +242,24 @@ async def test_out_of_reach_is_byte_for_byte_as_absent(house: House) -> None:
             without = {"x-request-id", "content-length"}
             shown = [{n: v for n, v in each.headers.items() if n not in without} for each in (theirs, nobodys)]
             assert shown[0] == shown[1]
+
+
+async def test_out_of_reach_takes_as_long_as_absent(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S17. What another's event costs to read, however large, cannot be seen in the time of its 404."""
+    monkeypatch.setattr(resource, "ABSENT_AFTER", ABSENT_AFTER)
+    row = await house.inbox_occurrence(tags=["user:b"], description="x" * 4000, metadata={"x": "y" * 50_000})
+    stranger = await house.as_("write", "user:a")
+
+    async def took(path: str) -> float:
+        began = time.perf_counter()
+        assert (await stranger.get(path)).status_code == 404
+        return time.perf_counter() - began
+
+    for kind, its_id in (("events", row["event_id"]), ("occurrences", row["id"])):
+        pairs = [(await took(f"/{kind}/{its_id}"), await took(f"/{kind}/{uuid4()}")) for _ in range(60)]
+        theirs, nobodys = ([pair[side] for pair in pairs] for side in (0, 1))
+        assert min(*theirs, *nobodys) >= ABSENT_AFTER
+        assert abs(statistics.median(theirs) - statistics.median(nobodys)) < 0.002
 
 
 async def test_revoking_with_cascade_pauses_what_the_token_made(house: House) -> None:
