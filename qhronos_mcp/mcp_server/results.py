@@ -40,12 +40,22 @@ def compact_json(shown: Mapping[str, Any]) -> str:
     return json.dumps(shown, ensure_ascii=False, separators=(",", ":"))
 
 
-def tool_result(shown: Mapping[str, Any], now: datetime, *, line: bool, is_error: bool = False) -> t.CallToolResult:
+def tool_result(
+    shown: Mapping[str, Any],
+    now: datetime,
+    *,
+    line: bool,
+    is_error: bool = False,
+    meta: dict[str, Any] | None = None,
+) -> t.CallToolResult:
     """Stamped with `now`; structured, and the same as compact JSON text: many hosts show the model the text alone."""
     stamped = {**shown, "now": spoken(now)}
     text = str(stamped["says"]) if line else compact_json(stamped)
     return t.CallToolResult(
-        is_error=is_error, content=[t.TextContent(type="text", text=text)], structured_content=stamped
+        is_error=is_error,
+        content=[t.TextContent(type="text", text=text)],
+        structured_content=stamped,
+        _meta=meta,
     )
 
 

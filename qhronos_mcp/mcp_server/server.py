@@ -51,6 +51,8 @@ _AN_HOUR: Final = CacheHint(ttl_ms=3_600_000, scope="public")
 _OPEN: Final = frozenset({"initialize", "ping", "server/discover"})  # methods that need nothing of ours
 
 
+_INSUFFICIENT_SCOPE: Final[dict[str, Any]] = {"mcp/www_authenticate": ['Bearer error="insufficient_scope"']}
+"""Within the answer, since its HTTP status is long decided: where hosts look for it."""
 REFUSAL: Final = -32_000  # of the range JSON-RPC leaves to servers; `data.code` says which
 _FURNISHED: Final = ("completion/complete", "resources/subscribe", "resources/unsubscribe", "subscriptions/listen")
 
@@ -190,7 +192,8 @@ class QhronosServer(MCPServer[Any]):
             if not isinstance(cause, QhronosError):
                 raise  # a crash: logged by the SDK, masked for the caller
             problem = words.in_arguments(describe(cause), name, given)
-            return self._said({"says": problem.line, **problem.body()}, line=line, is_error=True)
+            meta = _INSUFFICIENT_SCOPE if problem.status == 403 else None
+            return self._said({"says": problem.line, **problem.body()}, line=line, is_error=True, meta=meta)
         if isinstance(result, t.CallToolResult) and result.structured_content is not None:
             return self._said(result.structured_content, line=line)
         return result
@@ -239,10 +242,12 @@ class QhronosServer(MCPServer[Any]):
             raise words.UnknownToolError(f"No such tool. The tools are {', '.join(self._known)}.")
         words.refuse_unknown(given, self._known[name])
 
-    def _said(self, shown: Mapping[str, Any], *, line: bool, is_error: bool = False) -> t.CallToolResult:
+    def _said(
+        self, shown: Mapping[str, Any], *, line: bool, is_error: bool = False, meta: dict[str, Any] | None = None
+    ) -> t.CallToolResult:
         from qhronos_mcp.mcp_server.results import tool_result
 
-        return tool_result(shown, self.face.core.clock.now(), line=line, is_error=is_error)
+        return tool_result(shown, self.face.core.clock.now(), line=line, is_error=is_error, meta=meta)
 
 
 def slim(schema: Any) -> Any:

@@ -20,7 +20,7 @@ from qhronos_core.adapters.local.limits import LocalLimits
 from qhronos_core.config import Settings
 from qhronos_core.domain.access import Principal
 from qhronos_core.domain.event import Event
-from qhronos_core.ports import Stirred
+from qhronos_core.ports import Signals, Stirred
 from qhronos_core.usecases.tokens import TokenCases
 from qhronos_core.usecases.waits import WaitCases
 from qhronos_core.wiring import Core
@@ -76,7 +76,7 @@ class House:
         return self.world.clock.now()
 
 
-def core_of(world: World, data_dir: Path) -> Core:
+def core_of(world: World, data_dir: Path, signals: Signals) -> Core:
     signer = Jwt(
         key_id="1",
         secret="s" * 20 + "e" * 20,
@@ -89,7 +89,7 @@ def core_of(world: World, data_dir: Path) -> Core:
         store=world.store,
         signer=signer,
         clock=world.clock,
-        signals=world.signals,
+        signals=signals,
         master_token=MASTER,
         max_life=timedelta(days=365),
     )
@@ -99,9 +99,9 @@ def core_of(world: World, data_dir: Path) -> Core:
         events=world.events,
         occurrences=world.occurrences,
         tokens=tokens,
-        waits=WaitCases(world.store, world.signals),
+        waits=WaitCases(world.store, signals),
         journal=world.store.journal,
-        signals=world.signals,
+        signals=signals,
         limits=LocalLimits(),
         clock=world.clock,
         store=world.store,
@@ -116,8 +116,9 @@ async def minted(core: Core, access: str, sub: str) -> str:
 
 
 @asynccontextmanager
-async def a_house(world: World, data_dir: Path) -> AsyncIterator[House]:
-    core = core_of(world, data_dir)
+async def a_house(world: World, data_dir: Path, signals: Signals | None = None) -> AsyncIterator[House]:
+    """With `signals` of its own it is another node on the same store, which hears of nothing but by looking."""
+    core = core_of(world, data_dir, signals or world.signals)
     face = McpOverHttp(core, Verifier(core))
     tokens = {
         name: await minted(core, access, "alice" if name == "reader" else name) for name, access in ACCESS.items()

@@ -82,6 +82,9 @@ async def test_a_token_that_may_only_read_is_told_so(house: House) -> None:
         refused = await reader.call("update_event", event_id="k", do="pause")
         assert refused["code"] == "forbidden"
         assert (await reader.call("create_event", name="n", schedule="@daily"))["code"] == "forbidden"
+        raw = await reader.client.call_tool("delete_event", {"event_id": "k"})
+        assert raw.meta is not None
+        assert raw.meta["mcp/www_authenticate"] == ['Bearer error="insufficient_scope"']
         assert (await reader.call("wait_for_occurrences", seconds=0))["occurrences"] == []
 
 
