@@ -89,12 +89,20 @@ def serve(
 @app.command()
 def stdio(
     config: ConfigOption = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Bridge to the /mcp of a remote server instead; its token comes from QHRONOS_TOKEN."),
+    ] = None,
     text: Annotated[str, typer.Option(help="`json`, or `line` for a host that shows the model both.")] = "json",
     claude_channel: Annotated[
         bool, typer.Option("--claude-channel", help="Experimental: wake a Claude Code session by its channel.")
     ] = False,
 ) -> None:
     """Speak MCP on stdin and stdout, launched by an agent host; runs the scheduler beside it."""
+    if url is not None:
+        from qhronos_mcp.mcp_server.bridge import serve_bridge
+
+        raise SystemExit(asyncio.run(serve_bridge(url)))
     gc.disable()  # until all is imported: what is made now stays, and looking through it takes a fifth of the time
     from qhronos_mcp.mcp_server.stdio import serve_stdio
 

@@ -19,7 +19,7 @@ DOORS = {
     "http.client": set(),
     "httptools": {"qhronos_core/adapters/http/"},
     "httpx": set(),
-    "httpx2": {"qhronos_mcp/demo.py"},
+    "httpx2": {"qhronos_mcp/demo.py", "qhronos_mcp/mcp_server/bridge.py"},  # clients of the SDK's transport
     "psycopg": {"qhronos_core/adapters/postgres/"},
     "psycopg_pool": {"qhronos_core/adapters/postgres/"},
     "redis": {"qhronos_core/adapters/redis/"},
