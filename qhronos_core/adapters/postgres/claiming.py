@@ -16,6 +16,7 @@ from psycopg import AsyncConnection
 
 from qhronos_core.adapters.postgres import waits
 from qhronos_core.adapters.postgres.filters import BEGUN, Where
+from qhronos_core.adapters.postgres.floor import Floor
 from qhronos_core.adapters.postgres.moves import (
     LOCK_EVENTS,
     WRITE_MOVES,
@@ -39,7 +40,7 @@ from qhronos_core.ports import Claim, Claimed, Clock, Due, Gap, InboxQuery, Judg
 
 _LOOK_EVERY: Final = 1.0  # seconds
 _GAP_AFTER: Final = 5  # seconds
-_EVENTS_KEPT: Final = 10_000
+_EVENTS_KEPT: Final = 2_000
 _MOST_AT_ONCE: Final = 1000
 
 _LOOK: Final[LiteralString] = """
@@ -67,7 +68,7 @@ LOCK_DUE: Final[LiteralString] = f"""
       FROM t LEFT JOIN (
                SELECT * FROM (
                    SELECT {OCCURRENCE} FROM occurrences AS o
-                    WHERE o.due_at <= (SELECT now FROM t)
+                    WHERE o.due_at >= coalesce(%(floor)s::timestamptz, '-infinity') AND o.due_at <= (SELECT now FROM t)
                       AND (o.lease_until IS NULL OR o.lease_until <= (SELECT now FROM t))
                     ORDER BY o.due_at LIMIT 1000
                       FOR UPDATE SKIP LOCKED) AS earliest
@@ -134,8 +135,11 @@ class _Crowd:
 
 
 class Claiming:
-    def __init__(self, dispatch: Connections, callers: Connections, time_: StoreTime, clock: Clock | None) -> None:
+    def __init__(
+        self, dispatch: Connections, callers: Connections, floor: Floor, time_: StoreTime, clock: Clock | None
+    ) -> None:
         self._dispatch = dispatch
+        self._floor = floor
         self._callers = callers
         self._time = time_
         self._clock = clock
@@ -145,10 +149,13 @@ class Claiming:
 
     async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
         await self._look()
+        floor = await self._floor.parameter()
 
         async def claim(transaction: Transaction) -> Claimed:
             most = min(limit, _MOST_AT_ONCE)
-            rows = await transaction.rows(LOCK_DUE, {**self._time.parameter(), "limit": most})
+            began = time.monotonic()
+            rows = await transaction.rows(LOCK_DUE, {**self._time.parameter(), **floor, "limit": most})
+            self._floor.looked(time.monotonic() - began)
             now: datetime = rows[0][0]
             occurrences = [occurrence_of(row[1:]) for row in rows if row[1] is not None]
             if not occurrences:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from qhronos_core.adapters.cursors import ListOrder
 from qhronos_core.adapters.postgres.filters import BEGUN, Where
+from qhronos_core.adapters.postgres.floor import Floor
 from qhronos_core.adapters.postgres.pool import Connections
 from qhronos_core.adapters.postgres.rows import ATTEMPT, OCCURRENCE, attempt_of, occurrence_of, uuids
 from qhronos_core.adapters.postgres.time import NOW, StoreTime
@@ -53,19 +54,22 @@ NEXT_DUE: Final[LiteralString] = f"""
       WITH t AS MATERIALIZED (SELECT {NOW} AS now),
            free AS MATERIALIZED (
                SELECT (SELECT due_at FROM occurrences
-                        WHERE due_at IS NOT NULL
+                        WHERE due_at >= coalesce(%(floor)s::timestamptz, '-infinity')
                           AND (lease_until IS NULL OR lease_until <= (SELECT now FROM t) OR due_at > (SELECT now FROM t))
                         ORDER BY due_at LIMIT 1) AS due_at)
     SELECT CASE WHEN free.due_at <= t.now THEN free.due_at
                 ELSE least(free.due_at, (SELECT min(lease_until) FROM occurrences
-                                          WHERE due_at <= (SELECT now FROM t) AND lease_until > (SELECT now FROM t))) END
+                                          WHERE due_at >= coalesce(%(floor)s::timestamptz, '-infinity')
+                                            AND due_at <= (SELECT now FROM t)
+                                            AND lease_until > (SELECT now FROM t))) END
       FROM t, free
 """
 BACKLOG: Final[LiteralString] = f"""
       WITH t AS MATERIALIZED (SELECT {NOW} AS now)
     SELECT count(*), min(due_at)
       FROM (SELECT due_at FROM occurrences
-             WHERE due_at <= (SELECT now FROM t) AND (lease_until IS NULL OR lease_until <= (SELECT now FROM t))
+             WHERE due_at >= coalesce(%(floor)s::timestamptz, '-infinity') AND due_at <= (SELECT now FROM t)
+               AND (lease_until IS NULL OR lease_until <= (SELECT now FROM t))
              ORDER BY due_at LIMIT {_BACKLOG_COUNTED_TO}) AS due
 """
 
@@ -75,11 +79,13 @@ class PostgresOccurrences:
         self,
         connections: Connections,
         dispatch: Connections,
+        floor: Floor,
         time: StoreTime,
         identity: Callable[[], Awaitable[UUID]],
     ) -> None:
         self._connections = connections
         self._dispatch = dispatch
+        self._floor = floor
         self._time = time
         self._identity = identity
 
@@ -189,9 +195,11 @@ class PostgresOccurrences:
         return rows[0][0] if rows else None
 
     async def next_due(self) -> datetime | None:
-        next_at: datetime | None = (await self._dispatch.rows(NEXT_DUE, self._time.parameter()))[0][0]
+        parameters = {**self._time.parameter(), **await self._floor.parameter()}
+        next_at: datetime | None = (await self._dispatch.rows(NEXT_DUE, parameters))[0][0]
         return next_at
 
     async def backlog(self) -> tuple[int, datetime | None]:
-        count, earliest = (await self._connections.rows(BACKLOG, self._time.parameter()))[0]
+        parameters = {**self._time.parameter(), **await self._floor.parameter()}
+        count, earliest = (await self._connections.rows(BACKLOG, parameters))[0]
         return int(count), earliest

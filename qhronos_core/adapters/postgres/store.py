@@ -12,6 +12,7 @@ from qhronos_core.adapters.postgres import schema
 from qhronos_core.adapters.postgres.claiming import Claiming
 from qhronos_core.adapters.postgres.commits import Commits
 from qhronos_core.adapters.postgres.events import PostgresEvents
+from qhronos_core.adapters.postgres.floor import Floor
 from qhronos_core.adapters.postgres.journal import PostgresJournal
 from qhronos_core.adapters.postgres.occurrences import PostgresOccurrences
 from qhronos_core.adapters.postgres.pool import Connections, PoolSettings
@@ -58,13 +59,14 @@ class PostgresStore:
         self._dispatch = Connections(
             conninfo, settings, name="dispatch", size=settings.dispatch_size, reserved=True, prepare=self._prepare
         )
+        floor = Floor(self._dispatch, applies=clock is None)
         self.events = PostgresEvents(self._callers, self._time, self._identity)
-        self.occurrences = PostgresOccurrences(self._callers, self._dispatch, self._time, self._identity)
+        self.occurrences = PostgresOccurrences(self._callers, self._dispatch, floor, self._time, self._identity)
         self.journal = PostgresJournal(self._callers, self.events, self._identity)
         self.tokens = PostgresTokens(self._callers, self._identity)
         self.waits = PostgresWaits(self._callers, self._time)
         self.presence = PostgresPresence(self._callers, self._time)
-        self._claiming = Claiming(self._dispatch, self._callers, self._time, clock)
+        self._claiming = Claiming(self._dispatch, self._callers, floor, self._time, clock)
         self._commits = Commits(self._callers, self._time)
 
     async def now(self) -> datetime:

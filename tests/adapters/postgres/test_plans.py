@@ -58,10 +58,15 @@ _DUE_IDX: Final = "occurrences_due_idx"
 _IDS: Final = "{" + ",".join(f"0000000{n}-0000-0000-0000-000000000000" for n in range(9)) + "}"
 _MOVES: Final = json.dumps([{"id": "00000000-0000-0000-0000-000000000000", "was_fence": 0, "was_state": "pending"}])
 
+_CLOCK: Final[dict[str, tuple[str, object]]] = {"now": ("timestamptz", None), "floor": ("timestamptz", None)}
 _STATEMENTS: Final[dict[str, tuple[LiteralString, dict[str, tuple[str, object]], set[str]]]] = {
-    "what is due": (claiming.LOCK_DUE, {"now": ("timestamptz", None), "limit": ("bigint", 100)}, {_DUE_IDX}),
-    "the next due": (occurrences.NEXT_DUE, {"now": ("timestamptz", None)}, {_DUE_IDX}),
-    "the backlog": (occurrences.BACKLOG, {"now": ("timestamptz", None)}, {_DUE_IDX}),
+    "what is due": (
+        claiming.LOCK_DUE,
+        {**_CLOCK, "limit": ("bigint", 100)},
+        {_DUE_IDX},
+    ),
+    "the next due": (occurrences.NEXT_DUE, _CLOCK, {_DUE_IDX}),
+    "the backlog": (occurrences.BACKLOG, _CLOCK, {_DUE_IDX}),
     "versions": (claiming.VERSIONS, {"events": ("uuid[]", _IDS)}, {"events_pkey"}),
     "a crowd": (
         claiming.CROWD,
@@ -104,17 +109,39 @@ def test_it_reads_its_indexes_and_no_table_whole(crowded: psycopg.Connection[Any
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
 def test_a_look_that_finds_little_reads_little(crowded: psycopg.Connection[Any], plans: str) -> None:
     """Among 30,000 rows with a due instant, those that are due are all that is touched."""
-    statement = claiming.LOCK_DUE.replace("%(now)s", "$1").replace("%(limit)s", "$2")
+    statement = claiming.LOCK_DUE.replace("%(now)s", "$1").replace("%(limit)s", "$2").replace("%(floor)s", "$3")
     crowded.execute(f"SET plan_cache_mode = {plans}")
-    crowded.execute(f"PREPARE asked (timestamptz, bigint) AS {statement}")
+    crowded.execute(f"PREPARE asked (timestamptz, bigint, timestamptz) AS {statement}")
     try:
-        ((plan,),) = crowded.execute("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked (NULL, 1000)").fetchall()
+        ((plan,),) = crowded.execute("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked (NULL, 1000, NULL)").fetchall()
     finally:
         crowded.execute("DEALLOCATE asked")
     (scan,) = [node for node in _nodes(plan[0]["Plan"]) if node.get("Index Name") == _DUE_IDX]
     assert [(scan["Actual Rows"],)] == crowded.execute(_DUE).fetchall()
     assert scan["Rows Removed by Filter"] == 0
     assert scan["Index Cond"]
+
+
+def test_behind_a_long_transaction_a_look_above_the_floor_reads_no_dead_entries(
+    crowded: psycopg.Connection[Any], postgres_server: Postgres
+) -> None:
+    statement = claiming.LOCK_DUE.replace("%(now)s", "$1").replace("%(limit)s", "$2").replace("%(floor)s", "$3")
+    with psycopg.connect(crowded.info.dsn, password=postgres_server.password) as forgotten:
+        forgotten.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        forgotten.execute("SELECT count(*) FROM events")
+        crowded.execute("UPDATE occurrences SET due_at = due_at - interval '1 year' WHERE due_at IS NOT NULL")
+        crowded.execute("UPDATE occurrences SET due_at = due_at + interval '1 year' WHERE due_at IS NOT NULL")
+        crowded.execute(f"PREPARE asked (timestamptz, bigint, timestamptz) AS {statement}")
+        try:
+            read = []
+            for floor in ("NULL", "now() - interval '1 day'"):
+                explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked (NULL, 1000, {floor})"
+                ((plan,),) = crowded.execute(explain).fetchall()
+                (scan,) = [node for node in _nodes(plan[0]["Plan"]) if node.get("Index Name") == _DUE_IDX]
+                read.append(scan["Shared Hit Blocks"] + scan["Shared Read Blocks"])
+        finally:
+            crowded.execute("DEALLOCATE asked")
+    assert read[1] < read[0] / 10
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
