@@ -288,7 +288,7 @@ class EventsSettings(Section):
     error_codes: Annotated[Literal["sep", "sketch"], Field(description="Which numbers MCP Events errors carry.")] = (
         "sep"
     )
-    max_subscriptions: Annotated[int, Field(ge=0, description="Most live subscriptions.")] = 1000
+    max_subscriptions: Annotated[int, Field(ge=0, description="Most live subscriptions of one principal.")] = 1000
     ttl: Annotated[Duration, Field(description="How long a subscription is granted.")] = timedelta(hours=24)
     dev_origins: Annotated[Names, Field(description="Exact origins that may be called back without https.")] = ()
 

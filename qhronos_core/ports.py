@@ -16,6 +16,7 @@ from qhronos_core.domain.judgement import Gap as Gap
 from qhronos_core.domain.lifecycle import State
 from qhronos_core.domain.occurrence import Attempt, Entry, Move, Occurrence, Reason
 from qhronos_core.domain.occurrence import Outcome as Outcome
+from qhronos_core.domain.subscription import Subscription
 
 T = TypeVar("T")
 
@@ -351,6 +352,53 @@ class Waits(Protocol):
         ...
 
 
+class Subscriptions(Protocol):
+    """Webhook subscriptions of MCP Events. A row that was held within the last day is found as a tombstone."""
+
+    async def get(self, subscription_id: str) -> Subscription | None: ...
+
+    async def count_live(self, owner: str) -> int: ...
+
+    async def verified(self, owner: str, url: str) -> datetime | None:
+        """Until when this owner has proved that it holds this URL; None if it has not, or no longer."""
+        ...
+
+    async def start(self, subscription: Subscription, *, most: int) -> bool:
+        """Keep it, in place of one that has ended. False, and nothing kept: its owner has `most` live ones already."""
+        ...
+
+    async def refresh(self, subscription: Subscription) -> Subscription | None:
+        """Write principal, secrets, grant and proof of a live one, and try again at once what failed.
+
+        Its position stays. None: it is not live any more.
+        """
+        ...
+
+    async def advance(self, subscription: Subscription, cursor: Cursor) -> None:
+        """Nothing was to be told up to `cursor`. Writes nothing if it has moved or is under a lease."""
+        ...
+
+    async def end(self, subscription_id: str) -> bool:
+        """From now on a tombstone without URL and secret. False: it was not live."""
+        ...
+
+    async def due(self, limit: int) -> Sequence[Subscription]:
+        """Live ones that may be delivered to now: not between retries, under no unlapsed lease. Longest due first."""
+        ...
+
+    async def claim(self, subscription: Subscription, lease: timedelta) -> Subscription | None:
+        """Lease it to one node, with a new fence; None if another was faster."""
+        ...
+
+    async def settle(self, subscription: Subscription) -> bool:
+        """Write position, retries, status and lease, if the fence stands and it has not ended."""
+        ...
+
+    async def sweep(self) -> int:
+        """Turn lapsed ones into tombstones, and forget tombstones of a day ago; how many rows that were."""
+        ...
+
+
 PRESENT_FOR: Final = timedelta(seconds=30)
 
 
@@ -394,6 +442,9 @@ class Store(Protocol):
 
     @property
     def waits(self) -> Waits: ...
+
+    @property
+    def subscriptions(self) -> Subscriptions: ...
 
     async def now(self) -> datetime:
         """The store's clock, which decides what is due."""
@@ -608,3 +659,26 @@ class Courier(Protocol):
 
 
 Couriers = Mapping[ActionType, Courier]
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What a callback endpoint answered, or why it did not: connection_refused, timeout or tls_error."""
+
+    status: int | None = None
+    error: str | None = None
+    body: bytes = b""
+
+
+class Callbacks(Protocol):
+    """Calls of endpoints that subscribers named: over https, to public addresses alone."""
+
+    def refusal(self, url: str) -> str | None:
+        """Why a URL cannot be one, judged as text; None: it may be tried. Says nothing of where it leads."""
+        ...
+
+    def host_of(self, url: str) -> str: ...
+
+    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes, deadline: float) -> Called:
+        """Never raises but CancelledError. A forbidden address looks like one where nothing listens."""
+        ...

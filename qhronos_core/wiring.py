@@ -20,17 +20,21 @@ import structlog
 
 from qhronos_core.adapters.clock import SystemClock
 from qhronos_core.config import Settings
+from qhronos_core.domain.announcement import ERROR_NUMBERS
 from qhronos_core.domain.errors import StoreUnavailableError, UnavailableError
 from qhronos_core.domain.event import Action, ActionType
 from qhronos_core.domain.judgement import Judgement
 from qhronos_core.domain.schedule import tzdata_version
-from qhronos_core.ports import Clock, Courier, Journal, Limits, Signals, Store, Vault
+from qhronos_core.ports import Callbacks, Clock, Courier, Journal, Limits, Signals, Store, Vault
 from qhronos_core.scheduler.dispatcher import Dispatcher, DispatchSettings, Hosts
 from qhronos_core.scheduler.loop import Loop
 from qhronos_core.scheduler.retention import Kept, Retention
+from qhronos_core.scheduler.subscriptions import Deliveries, DeliveriesSettings
+from qhronos_core.usecases.announcements import Announcements
 from qhronos_core.usecases.events import EventCases, EventRules
 from qhronos_core.usecases.occurrences import OccurrenceCases
 from qhronos_core.usecases.secrets import keeper_of
+from qhronos_core.usecases.subscriptions import SubscriptionCases, opened
 from qhronos_core.usecases.tokens import TokenCases
 from qhronos_core.usecases.waits import WaitCases
 from qhronos_core.usecases.zones import follow_zones
@@ -71,7 +75,9 @@ class Core:
     started_at: datetime
     clients: ConnectedClients = field(default_factory=ConnectedClients)  # kept up to date by `/ws`
     secrets_made: tuple[Path, ...] = ()  # files of this first start
+    subscriptions: SubscriptionCases | None = None  # None: no callbacks are made
     _loop: Loop | None = None
+    _deliveries: Deliveries | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _zones: asyncio.Task[None] | None = None
     _draining: bool = False
@@ -115,6 +121,8 @@ class Core:
         """Begin to claim and send; call it once the faces have added their couriers."""
         if self._loop is not None and not self._tasks:
             self._tasks.append(asyncio.create_task(self._loop.run(), name="scheduler"))
+            if self._deliveries is not None:
+                self._tasks.append(asyncio.create_task(self._deliveries.run(), name="subscriptions"))
             self._zones = asyncio.create_task(self._follow_zones(), name="zones")
 
     async def _follow_zones(self) -> None:
@@ -134,6 +142,8 @@ class Core:
         self._draining = True
         if self._loop is not None:
             self._loop.stop()
+        if self._deliveries is not None:
+            self._deliveries.stop()
 
     async def aclose(self) -> None:
         """Drain: what is under way finishes or is cut at `delivery.drain`. Safe to call twice."""
@@ -173,6 +183,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
         limits = _limits(settings, stack)
         vault = keys.vault()
         couriers, check_destination, hosts = await _couriers(settings, stack)
+        callbacks = await _callbacks(settings, stack)
         keeper = keeper_of(vault)
         clients = ConnectedClients()
         events = EventCases(
@@ -205,12 +216,13 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
             synced=lambda told, asked_at: clock.adjust(told, asked_at=asked_at),
         )
         enabled = settings.scheduler.enabled if run_scheduler is None else run_scheduler
+        tokens = keys.tokens(store, clock, signals)
         core = Core(
             settings=settings,
             node=node,
             events=events,
             occurrences=OccurrenceCases(store, signals),
-            tokens=keys.tokens(store, clock, signals),
+            tokens=tokens,
             waits=WaitCases(store, signals),
             journal=store.journal,
             signals=signals,
@@ -221,6 +233,31 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
             started_at=clock.now(),
             clients=clients,
             secrets_made=keys.made,
+            subscriptions=SubscriptionCases(
+                store,
+                signals,
+                vault=vault,
+                callbacks=callbacks,
+                limits=limits,
+                nonce=lambda: randomness.token_urlsafe(32),
+                ttl=settings.events.ttl,
+                most=settings.events.max_subscriptions,
+            ),
+            _deliveries=Deliveries(
+                store=store,
+                read=Announcements(store).after,
+                still_holds=tokens.still_holds,
+                open_secrets=lambda subscription: opened(vault, subscription),
+                callbacks=callbacks,
+                signals=signals,
+                settings=DeliveriesSettings(
+                    poll=settings.scheduler.poll,
+                    per_message=settings.events.webhook_id == "message",
+                    forbidden=ERROR_NUMBERS[settings.events.error_codes]["Forbidden"],
+                ),
+            )
+            if enabled
+            else None,
             _loop=Loop(
                 store=store,
                 dispatcher=dispatcher,
@@ -395,6 +432,25 @@ async def _couriers(
             await egress.check(str(action.params["url"]), field="action.params.url")
 
     return couriers, check, hosts.Hosts(settings.delivery.per_host, address_of=egress.address_of)
+
+
+async def _callbacks(settings: Settings, stack: AsyncExitStack) -> Callbacks:
+    """Where MCP Events may call back."""
+    from qhronos_core.adapters.http.callbacks import EgressCallbacks, hardened, lifted
+    from qhronos_core.adapters.http.egress import Egress
+
+    proxy = settings.egress.proxy_url
+    origins = settings.events.dev_origins
+    policy = hardened(_egress_policy(settings))
+    outside = Egress(
+        policy, proxy_url=proxy.get_secret_value() if proxy else None, per_address=settings.delivery.per_host
+    )
+    development = Egress(lifted(policy, origins), per_address=settings.delivery.per_host)
+    if origins:
+        _log.warning("events_dev_origins_may_be_called_back", origins=list(origins))
+    return EgressCallbacks(
+        await stack.enter_async_context(outside), await stack.enter_async_context(development), policy, origins
+    )
 
 
 def _egress_policy(settings: Settings) -> "EgressPolicy":

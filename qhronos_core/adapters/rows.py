@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
+from qhronos_core.domain.access import Access, Principal
 from qhronos_core.domain.event import Ack, Action, ActionType, CatchUp, Event, Overlap, Policies
 from qhronos_core.domain.ids import EventId
 from qhronos_core.domain.retry import RetryPolicy
@@ -101,3 +102,30 @@ def inbox_query_of(text: str) -> InboxQuery:
     read = json.loads(text)
     event_id = None if read["event_id"] is None else EventId(UUID(read["event_id"]))
     return InboxQuery(read["limit"], event_id, tuple(read["tags"]))
+
+
+def principal_json(principal: Principal) -> str:
+    return as_json(
+        {
+            "sub": principal.sub,
+            "access": principal.access.value,
+            "scope": sorted(principal.scope),
+            "jti": None if principal.jti is None else str(principal.jti),
+            "master": principal.master,
+            "holder": principal.holder,
+            "expires_at": principal.expires_at,
+        }
+    )
+
+
+def principal_of(text: str) -> Principal:
+    read = json.loads(text)
+    return Principal(
+        sub=read["sub"],
+        access=Access(read["access"]),
+        scope=frozenset(read["scope"]),
+        jti=None if read["jti"] is None else UUID(read["jti"]),
+        master=read["master"],
+        holder=read["holder"],
+        expires_at=read["expires_at"],
+    )

@@ -29,6 +29,25 @@ _DESCRIPTION_KEPT: Final = 500
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
+ERROR_NUMBERS: Final[Mapping[str, Mapping[str, int]]] = {
+    "sep": {
+        "NotFound": -32023,
+        "Forbidden": -32024,
+        "ResourceExhausted": -32025,
+        "Unsupported": -32026,
+        "CallbackEndpointError": -32027,
+    },
+    "sketch": {
+        "NotFound": -32011,
+        "Forbidden": -32012,
+        "ResourceExhausted": -32013,
+        "Unsupported": -32014,
+        "CallbackEndpointError": -32015,
+    },
+}
+"""The extension's errors, by `events.error_codes`: the numbers of SEP-3415, and those of the sketch before it."""
+
+
 class Topic(StrEnum):
     """The event types. `event.ended`: it became inactive, or was deleted."""
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from qhronos_core.domain import access
 from qhronos_core.domain.access import Principal, Reach
 from qhronos_core.domain.announcement import IN_A_ROW, Announcement, Batch, Topic, Wanted, announcement, hears, wanted
 from qhronos_core.domain.errors import EventNotFoundError, InvalidInputError, NotFoundError
-from qhronos_core.domain.journal import Cursor, JournalLine
+from qhronos_core.domain.journal import Cursor, JournalLine, JournalPage
 from qhronos_core.domain.lifecycle import COMPLETED, FAILED, MISSED
 from qhronos_core.domain.occurrence import Reason
 from qhronos_core.ports import OccurrenceQuery, Page, Store
@@ -17,6 +17,12 @@ _PAGE: Final = 500
 _PAGES: Final = 10  # read at once for one caller; then it is told to come again
 _LOOKED_BACK: Final = 50
 _EVERYTHING: Final = Reach(everything=True)
+
+
+class Pages(Protocol):
+    """A journal to read from: the store's, or a copy that several readers share."""
+
+    async def after(self, cursor: Cursor, *, limit: int) -> JournalPage: ...
 
 
 class NoSuchTopicError(NotFoundError):
@@ -82,14 +88,21 @@ class Announcements:
         return Cursor(end.epoch, page.lines[0].position - 1) if page.lines else end, True
 
     async def after(
-        self, cursor: Cursor, asked: Wanted, *, caller: Principal, limit: int, max_age: timedelta | None = None
+        self,
+        cursor: Cursor,
+        asked: Wanted,
+        *,
+        caller: Principal,
+        limit: int,
+        max_age: timedelta | None = None,
+        journal: Pages | None = None,
     ) -> Batch:
         """Up to `limit` announcements after `cursor`, each judged by what the caller may read now."""
         oldest = None if max_age is None else await self._store.now() - max_age
         found: list[Announcement] = []
         skipped = truncated = False
         for _ in range(_PAGES):
-            page = await self._store.journal.after(cursor, limit=_PAGE)
+            page = await (journal or self._store.journal).after(cursor, limit=_PAGE)
             truncated |= page.truncated
             for told in await self._told(page.lines, page.cursor, asked, caller, oldest):
                 if told is None:

@@ -20,6 +20,7 @@ from qhronos_core.domain.errors import (
     Fault,
     InvalidInputError,
     StoreUnavailableError,
+    TokenNotFoundError,
     UnauthenticatedError,
 )
 from qhronos_core.domain.event import EventStatus
@@ -130,6 +131,25 @@ class TokenCases:
             holder=str(claims.jti),
             expires_at=int(claims.expires_at.timestamp()),
         )
+
+    async def still_holds(self, principal: Principal, *, shown_at: datetime) -> bool:
+        """Whether the token that proved this principal at `shown_at` is still good: for what outlives a request.
+
+        Raises:
+            StoreUnavailableError: it cannot be known now.
+        """
+        if principal.jti is None:
+            return True
+        if principal.expires_at is not None and self._clock.now().timestamp() >= principal.expires_at:
+            return False
+        jti = TokenId(principal.jti)
+        try:
+            token = await self._store.tokens.get(jti)
+        except TokenNotFoundError:  # signed elsewhere with our secret; it was good when it was shown
+            scope = tuple(sorted(principal.scope))
+            expires_at = datetime.fromtimestamp(principal.expires_at or 0, tz=shown_at.tzinfo)
+            token = TokenRecord(jti, principal.sub, principal.access, scope, shown_at, expires_at)
+        return not (await self._revocations.current()).covers(token)
 
     # --- minting --------------------------------------------------------------------------------
 

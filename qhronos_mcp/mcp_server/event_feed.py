@@ -1,4 +1,4 @@
-"""`events/list`, `poll` and `stream` over the journal."""
+"""`events/list`, `poll` and `stream` over the journal; `subscribe` and `unsubscribe` in the words of the wire."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,11 +15,13 @@ from qhronos_core.domain.announcement import Batch, Wanted
 from qhronos_core.domain.errors import QhronosError, StoreUnavailableError
 from qhronos_core.domain.journal import Cursor
 from qhronos_core.usecases.announcements import Announcements
+from qhronos_core.usecases.subscriptions import Asked, SubscriptionCases
 from qhronos_mcp.mcp_server import compat
 from qhronos_mcp.mcp_server.event_types import EventErrors, descriptors
 from qhronos_mcp.mcp_server.events import MODERN
 from qhronos_mcp.mcp_server.face import Face
 from qhronos_mcp.mcp_server.push import Dirty, Hub
+from qhronos_mcp.views import instant, optional_instant
 
 HEARTBEAT: Final = 25.0  # seconds of silence at most; a client may give up after twice 30
 NEXT_POLL: Final = timedelta(seconds=5)
@@ -45,6 +47,8 @@ class EventFeed:
         delivery = ["poll"]
         if not _is_legacy_http(ctx):
             delivery.append("push")
+        if self._subscriptions(ctx) is not None:
+            delivery.append("webhook")
         return {"events": descriptors(tuple(delivery))}
 
     # --- poll -----------------------------------------------------------------------------------
@@ -100,6 +104,66 @@ class EventFeed:
     def stopping(self) -> bool:
         return self._hub.closing
 
+    # --- subscribe ------------------------------------------------------------------------------
+
+    async def subscribe(self, ctx: ServerRequestContext[Any, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        async with self._told():
+            cases, caller = self._offered(ctx), self._face.caller()
+            delivery = self._delivery(given)
+            name, arguments = self._subject(given)
+            ttl = self._whole(given, "ttlMs", _AGE_MOST, least=0)
+            granted = await cases.subscribe(
+                Asked(
+                    name,
+                    arguments,
+                    delivery["url"],
+                    delivery.get("secret"),
+                    self._cursor(given),
+                    self._max_age(given),
+                    None if ttl is None else timedelta(milliseconds=ttl),
+                ),
+                caller=caller,
+            )
+            subscription = granted.subscription
+            answer: dict[str, Any] = {
+                "id": subscription.id,
+                "refreshBefore": instant(subscription.expires_at),
+                "cursor": str(subscription.cursor),
+                "truncated": granted.truncated,
+            }
+            if granted.refreshed:
+                answer["deliveryStatus"] = {
+                    "active": True,
+                    "lastDeliveryAt": optional_instant(subscription.last_delivery_at),
+                    "lastError": subscription.last_error,
+                    "failedSince": optional_instant(subscription.failed_since),
+                }
+            return answer
+
+    async def unsubscribe(self, ctx: ServerRequestContext[Any, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        async with self._told():
+            cases, caller = self._offered(ctx), self._face.caller()
+            name, arguments = self._subject(given)
+            await cases.unsubscribe(name, arguments, self._delivery(given)["url"], caller=caller)
+            return {}
+
+    def _subscriptions(self, ctx: ServerRequestContext[Any, Any]) -> SubscriptionCases | None:
+        """Over HTTP alone: a process that its host launches may end at any time, and its grants with it."""
+        return self._face.core.subscriptions if isinstance(ctx.request, Request) else None
+
+    def _offered(self, ctx: ServerRequestContext[Any, Any]) -> SubscriptionCases:
+        if (cases := self._subscriptions(ctx)) is None:
+            raise self._errors.unsupported("deliveryMode", "webhook")
+        return cases
+
+    def _delivery(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        delivery = given.get("delivery")
+        if not isinstance(delivery, dict) or not isinstance(delivery.get("url"), str):
+            raise self._errors.invalid("`delivery` is an object with a `url`.", field="delivery")
+        if delivery.get("mode", "webhook") != "webhook":
+            raise self._errors.unsupported("deliveryMode", delivery["mode"])
+        return delivery
+
     # --- what is given --------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -110,18 +174,25 @@ class EventFeed:
             raise self._errors.of(error) from error
 
     async def _asked(self, given: Mapping[str, Any], caller: Principal) -> Wanted:
+        name, arguments = self._subject(given)
+        return await self._announcements.admit(name, arguments, caller=caller)
+
+    def _subject(self, given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         name, arguments = given.get("name"), given.get("arguments")
         if not isinstance(name, str):
             raise self._errors.invalid("`name` is the name of an event type.", field="name")
         if arguments is not None and not isinstance(arguments, dict):
             raise self._errors.invalid("`arguments` is an object.", field="arguments")
-        return await self._announcements.admit(name, arguments or {}, caller=caller)
+        return name, arguments or {}
 
     async def _begin(self, given: Mapping[str, Any]) -> tuple[Cursor, bool]:
+        return await self._announcements.begin(self._cursor(given))
+
+    def _cursor(self, given: Mapping[str, Any]) -> str | None:
         cursor = given.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             raise self._errors.invalid("`cursor` is a text or null.", field="cursor")
-        return await self._announcements.begin(cursor)
+        return cursor
 
     def _max_age(self, given: Mapping[str, Any]) -> timedelta | None:
         if given.get("cursor") is None:

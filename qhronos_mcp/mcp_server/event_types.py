@@ -6,7 +6,7 @@ import mcp_types as t
 from mcp.shared.exceptions import MCPError
 
 from qhronos_core.config import EventsSettings
-from qhronos_core.domain.announcement import IN_A_ROW, Topic
+from qhronos_core.domain.announcement import ERROR_NUMBERS, IN_A_ROW, Topic
 from qhronos_core.domain.errors import (
     ForbiddenError,
     InvalidInputError,
@@ -15,23 +15,7 @@ from qhronos_core.domain.errors import (
     QhronosError,
 )
 from qhronos_core.usecases.announcements import NoSuchTopicError
-
-_NUMBERS: Final = {
-    "sep": {
-        "NotFound": -32023,
-        "Forbidden": -32024,
-        "ResourceExhausted": -32025,
-        "Unsupported": -32026,
-        "CallbackEndpointError": -32027,
-    },
-    "sketch": {
-        "NotFound": -32011,
-        "Forbidden": -32012,
-        "ResourceExhausted": -32013,
-        "Unsupported": -32014,
-        "CallbackEndpointError": -32015,
-    },
-}
+from qhronos_core.usecases.subscriptions import EndpointError, NoSubscriptionError, TooManySubscriptionsError
 
 INPUT_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -140,7 +124,7 @@ class EventErrors:
     """`message` is the error's name, in every numbering; `data` is typed, and `says` is for whoever reads it."""
 
     def __init__(self, settings: EventsSettings) -> None:
-        self._numbers = _NUMBERS[settings.error_codes]
+        self._numbers = ERROR_NUMBERS[settings.error_codes]
 
     def invalid(self, says: str, **data: Any) -> MCPError:
         return MCPError(t.INVALID_PARAMS, "InvalidParams", {"says": says, **data})
@@ -160,6 +144,12 @@ class EventErrors:
         match error:
             case NoSuchTopicError():
                 return self.error("NotFound", kind="event", says=str(error))
+            case NoSubscriptionError():
+                return self.error("NotFound", kind="subscription", says=str(error))
+            case TooManySubscriptionsError():
+                return self.error("ResourceExhausted", limit="subscriptions", max=error.most)
+            case EndpointError():
+                return self.error("CallbackEndpointError", reason=error.reason)
             case InvalidInputError():
                 return self.invalid(str(error), field=error.faults[0].field if error.faults else None)
             case NotFoundError():

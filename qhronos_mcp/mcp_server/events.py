@@ -35,6 +35,10 @@ class Feed(Protocol):
 
     async def stream(self, ctx: ServerRequestContext[Any, Any], given: Mapping[str, Any]) -> dict[str, Any]: ...
 
+    async def subscribe(self, ctx: ServerRequestContext[Any, Any], given: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    async def unsubscribe(self, ctx: ServerRequestContext[Any, Any], given: Mapping[str, Any]) -> dict[str, Any]: ...
+
 
 class Events(Extension):
     """For requests of every protocol version; a client need not declare the extension, and some do not."""
@@ -55,6 +59,8 @@ class Events(Extension):
             MethodBinding("events/list", EventsParams, self._list),
             MethodBinding("events/poll", EventsParams, self._poll),
             MethodBinding("events/stream", EventsParams, self._stream),
+            MethodBinding("events/subscribe", EventsParams, self._subscribe),
+            MethodBinding("events/unsubscribe", EventsParams, self._unsubscribe),
         ]
 
     @property
@@ -70,6 +76,12 @@ class Events(Extension):
 
     async def _stream(self, ctx: ServerRequestContext[Any, Any], params: EventsParams) -> HandlerResult:
         return await self._served.stream(ctx, params.given)
+
+    async def _subscribe(self, ctx: ServerRequestContext[Any, Any], params: EventsParams) -> HandlerResult:
+        return await self._served.subscribe(ctx, params.given)
+
+    async def _unsubscribe(self, ctx: ServerRequestContext[Any, Any], params: EventsParams) -> HandlerResult:
+        return await self._served.unsubscribe(ctx, params.given)
 
 
 async def advertised(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
