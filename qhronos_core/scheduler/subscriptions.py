@@ -227,7 +227,9 @@ class Deliveries:
         failed: dict[str, Any] = {"last_error": _class_of(called), "failed_since": held.failed_since or now}
         attempts = held.attempts + 1
         if called.status in NEVER_AGAIN or attempts >= ATTEMPTS:
-            _log.warning("announcement_given_up", subscription=held.id, event=told.event_id, why=failed["last_error"])
+            _log.warning(
+                "announcement_given_up", subscription=held.id, event_id=told.event_id, why=failed["last_error"]
+            )
             return replace(passed, **failed)
         next_at = now + RETRY_AFTER[attempts - 1]
         return replace(held, attempts=attempts, next_at=next_at, lease_until=None, **failed)
