@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,8 +38,8 @@ class SubscriptionSecrets:
         return "SubscriptionSecrets(***)"
 
     def replaced_by(self, secret: str, now: datetime) -> "SubscriptionSecrets":
-        kept = tuple((old, until) for old, until in self.retired if until > now and old != secret)
-        if secret == self.secret:
+        kept = tuple((old, until) for old, until in self.retired if until > now and not _same(old, secret))
+        if _same(secret, self.secret):
             return SubscriptionSecrets(secret, kept)
         return SubscriptionSecrets(secret, (*kept, (self.secret, now + GRACE)))
 
@@ -80,6 +81,10 @@ class Subscription:
     def context(self) -> str:
         """What its sealed secrets are bound to."""
         return f"subscriptions:{self.id}"
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def owner_of(principal: Principal) -> str:
