@@ -34,6 +34,7 @@ _PAGING: Final = (
         "Pages by position, stable while rows are added: empty to begin, then each `next_cursor`.",
         {"type": "string", "maxLength": 512},
     ),
+    Parameter("after", "Where an array of 1,000 goes on; its `Link` has it.", {"type": "string", "maxLength": 512}),
 )
 _OF_OCCURRENCES: Final = (
     _TAGS,
