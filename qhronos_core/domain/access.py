@@ -122,16 +122,16 @@ def _reach(caller: Principal, level: Level) -> Reach:
     return Reach(everything=False, scope=caller.scope, level=level)
 
 
-def require(caller: Principal, level: Level, event: Event, *, asked: object = None) -> None:
+def require(caller: Principal, level: Level, event: Event) -> None:
     """R8: not readable (or deleted) reads as absent; readable but not writable is forbidden.
 
     Raises:
-        EventNotFoundError: absent for this caller. `asked` is the id or key as the caller gave it.
+        EventNotFoundError: absent for this caller.
         ForbiddenError: READ holds, `level` does not; or a confined master asks.
     """
     _require_unconfined(caller)
     if event.status is EventStatus.DELETED or not may(caller, READ, event.labels):
-        raise EventNotFoundError(str(asked or event.id))
+        raise EventNotFoundError
     if level is WRITE and not may(caller, WRITE, event.labels):
         raise ForbiddenError("Your token can read this event but not change it.")
 

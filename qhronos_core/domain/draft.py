@@ -384,6 +384,8 @@ class _Reading:
             if value != self._event.key:
                 self._refuse(name, "A key is fixed when its event is created.", {"key": self._event.key})
             return
+        if name == "status" and value is None:
+            value = EventStatus.ACTIVE  # its default; on an active event that is no change
         if value is None:
             if name in _DEFAULTS:
                 self._values[name] = _DEFAULTS[name]

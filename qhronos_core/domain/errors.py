@@ -18,7 +18,6 @@ holds event text, driver text or a path.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
-from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +78,30 @@ class ForbiddenError(QhronosError):
 
 
 class NotFoundError(QhronosError):
+    """Absent, or out of the caller's reach: the words name no id, so that the two are the same to the byte (access.md R8)."""
+
     code = "not_found"
 
 
 class EventNotFoundError(NotFoundError):
     code = "event_not_found"
 
-    def __init__(self, event_id: UUID | str) -> None:
-        super().__init__(f"No event {event_id}. List events to see those your token reaches.")
+    def __init__(self) -> None:
+        super().__init__("No such event. List events to see those your token reaches.")
 
 
 class OccurrenceNotFoundError(NotFoundError):
     code = "occurrence_not_found"
 
-    def __init__(self, occurrence_id: UUID | str) -> None:
-        super().__init__(f"No occurrence {occurrence_id}. List occurrences to see those your token reaches.")
+    def __init__(self) -> None:
+        super().__init__("No such occurrence. List occurrences to see those your token reaches.")
 
 
 class TokenNotFoundError(NotFoundError):
     code = "token_not_found"
 
-    def __init__(self, jti: UUID | str) -> None:
-        super().__init__(f"No token {jti}. List tokens to see those that were minted.")
+    def __init__(self) -> None:
+        super().__init__("No such token. List tokens to see those that were minted.")
 
 
 class ConflictError(QhronosError):

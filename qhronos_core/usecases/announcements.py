@@ -55,7 +55,7 @@ class Announcements:
                 raise
             raise NoSuchTopicError() from None
         if asked.event_id is not None and not await self.still_readable(asked, caller=caller):
-            raise EventNotFoundError(asked.event_id)
+            raise EventNotFoundError
         return asked
 
     async def still_readable(self, asked: Wanted, *, caller: Principal) -> bool:

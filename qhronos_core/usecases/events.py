@@ -481,7 +481,7 @@ class EventCases:
     async def _found(self, ref: UUID | str, caller: Principal, level: access.Level) -> Event:
         if isinstance(ref, UUID):
             event = await self._store.events.get(EventId(ref))
-            access.require(caller, level, event, asked=ref)
+            access.require(caller, level, event)
             return event
         readable = [
             event
@@ -491,13 +491,13 @@ class EventCases:
         own = [event for event in readable if event.created_by == caller.sub]
         found = own or readable
         if not found:
-            raise EventNotFoundError(ref)
+            raise EventNotFoundError
         if len(found) > 1:
             fix = [{"event_id": str(event.id)} for event in found[:3]]
             raise InvalidInputError.of(
                 "event_id", "Several events have this key; name one by its id.", code="ambiguous_key", got=ref, fix=fix
             )
-        access.require(caller, level, found[0], asked=ref)
+        access.require(caller, level, found[0])
         return found[0]
 
     async def _found_to_write(self, ref: UUID | str, caller: Principal, what: str) -> Event:

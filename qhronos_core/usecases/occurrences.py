@@ -240,13 +240,13 @@ class OccurrenceCases:
         occurrence = await self._store.occurrences.get(occurrence_id)
         event = (await self._store.events.many([occurrence.event_id])).get(occurrence.event_id)
         if event is None or not _reads_history(caller, event):
-            raise OccurrenceNotFoundError(occurrence_id)
+            raise OccurrenceNotFoundError
         return OccurrenceAnswer(occurrence, event)
 
     async def _event(self, event_id: EventId, caller: Principal) -> Event:
         event = await self._store.events.get(event_id)
         if not _reads_history(caller, event):
-            raise EventNotFoundError(event_id)
+            raise EventNotFoundError
         return event
 
     async def _with_events(self, rows: Sequence[Occurrence]) -> tuple[OccurrenceAnswer, ...]:

@@ -273,7 +273,7 @@ def occurrence_ref(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise OccurrenceNotFoundError("with this id") from None
+        raise OccurrenceNotFoundError from None
 
 
 async def inbox_query(

@@ -252,7 +252,8 @@ def _too_large() -> TooLargeError:
 async def once_of(request: Request, render: Callable[[Any], tuple[int, Mapping[str, Any]]]) -> Once | None:
     """The request's `Idempotency-Key`, bound to its token, path and body; None if it has none.
 
-    Two bodies are the same if they say the same: members in another order, other spaces make no other request.
+    Two bodies are the same if they say the same: members in another order, other spaces, or nothing for `{}`
+    make no other request.
     """
     given = request.headers.getlist("idempotency-key")
     if not given:
@@ -261,7 +262,7 @@ async def once_of(request: Request, render: Callable[[Any], tuple[int, Mapping[s
     if found is None or len(given) > 1:
         raise InvalidInputError.of("Idempotency-Key", "One key of 1 to 255 visible ASCII characters.", got=given[0])
     body = await body_of(request)
-    said = json.dumps(strict_json.read(body), sort_keys=True) if body.strip() else ""
+    said = json.dumps(strict_json.read(body) if body.strip() else {}, sort_keys=True)
     return Once(
         principal=caller_of(request).holder,
         path=f"{request.method} {request.url.path}",

@@ -261,7 +261,7 @@ def test_an_event_out_of_reach_is_refused_in_the_words_of_one_that_never_was() -
     out_of_reach = event(("user:b",))
     with pytest.raises(EventNotFoundError) as refused:
         access.require(A, READ, out_of_reach)
-    never = EventNotFoundError(out_of_reach.id)
+    never = EventNotFoundError()
     assert str(refused.value) == str(never)
     assert type(refused.value) is type(never)
 

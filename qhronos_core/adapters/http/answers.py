@@ -23,7 +23,7 @@ TIMEOUT_MOST: Final = timedelta(seconds=30)
 
 _RETRY_AFTER_STATUSES: Final = frozenset({429, 502, 503, 504})
 _GONE: Final = 410
-_SECONDS: Final = re.compile(r"[0-9]{1,18}")
+_SECONDS: Final = re.compile(r"0*([0-9]+)")
 
 
 async def sent(
@@ -64,8 +64,9 @@ def retry_after(answer: Answer, now: datetime) -> timedelta | None:
     """How long the receiver asks us to wait, within 1 s-24 h. Rubbish, and what is negative or past, is as if not said."""
     if answer.status not in _RETRY_AFTER_STATUSES or (said := answer.headers.get("retry-after")) is None:
         return None
-    if _SECONDS.fullmatch(said := said.strip()):
-        return min(max(timedelta(seconds=min(int(said), 10**9)), RETRY_AFTER_LEAST), RETRY_AFTER_MOST)
+    if (seconds := _SECONDS.fullmatch(said := said.strip())) is not None:
+        wait = RETRY_AFTER_MOST if len(seconds[1]) > 9 else timedelta(seconds=int(seconds[1]))
+        return min(max(wait, RETRY_AFTER_LEAST), RETRY_AFTER_MOST)
     try:
         at = email.utils.parsedate_to_datetime(said)
         wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now

@@ -50,7 +50,7 @@ class PostgresEvents:
     async def get(self, event_id: EventId) -> Event:
         rows = await self._connections.rows(_GET, {"id": event_id})
         if not rows:
-            raise EventNotFoundError(event_id)
+            raise EventNotFoundError
         return event_of(rows[0])
 
     async def many(self, event_ids: Sequence[EventId]) -> Mapping[EventId, Event]:

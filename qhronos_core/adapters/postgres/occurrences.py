@@ -92,7 +92,7 @@ class PostgresOccurrences:
     async def get(self, occurrence_id: OccurrenceId) -> Occurrence:
         found = await self.many([occurrence_id])
         if occurrence_id not in found:
-            raise OccurrenceNotFoundError(occurrence_id)
+            raise OccurrenceNotFoundError
         return found[occurrence_id]
 
     async def many(self, occurrence_ids: Sequence[OccurrenceId]) -> Mapping[OccurrenceId, Occurrence]:

@@ -44,7 +44,7 @@ class PostgresTokens:
     async def get(self, jti: TokenId) -> TokenRecord:
         rows = await self._connections.rows(_GET, {"jti": jti})
         if not rows:
-            raise TokenNotFoundError(jti)
+            raise TokenNotFoundError
         return token_of(rows[0])
 
     async def revocations(self) -> Sequence[Revocation]:

@@ -37,7 +37,7 @@ class SqliteEvents:
     async def get(self, event_id: EventId) -> Event:
         found = await self.many([event_id])
         if event_id not in found:
-            raise EventNotFoundError(event_id)
+            raise EventNotFoundError
         return found[event_id]
 
     async def many(self, event_ids: Sequence[EventId]) -> Mapping[EventId, Event]:

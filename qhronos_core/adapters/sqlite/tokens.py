@@ -56,7 +56,7 @@ class SqliteTokens:
         sql = f"SELECT {_COLUMNS} FROM tokens WHERE jti = ?"
         row = await self._readers.read(lambda connection: connection.execute(sql, (jti.bytes,)).fetchone())
         if row is None:
-            raise TokenNotFoundError(jti)
+            raise TokenNotFoundError
         return token_of(row)
 
     async def revocations(self) -> Sequence[Revocation]:

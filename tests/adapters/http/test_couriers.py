@@ -236,7 +236,7 @@ async def test_a_410_is_gone(egress: Egress) -> None:
         ("+5", None),
         ("5, 6", None),
         ("٥", None),
-        ("9" * 5_000, None),
+        ("9" * 5_000, timedelta(hours=24)),
         ("Tue, 99 Nov 2026 12:00:00 GMT", None),
         ("Tue, 24 Nov 99999999 12:00:00 GMT", None),
         ("Tue, 24 Nov 2026 12:00:00 +9999999999", None),

@@ -168,7 +168,7 @@ async def test_a_tenant_gets_no_byte_of_another_whatever_it_asks(alice: Speaker,
     coming = await alice.call("list_occurrences", upcoming=True)
     assert {row["event"] for row in coming["occurrences"]} == {"mine"}
     texts = [said.text for said in (*quiet, coming)]
-    texts += [said.text.replace(f"No event {CANARY}.", "") for said in heard]
+    texts += [said.text for said in heard]
     texts.append(await alice.read("qhronos://inbox"))
     texts.append(await alice.read(f"qhronos://calendar/{CANARY}.ics"))
     for argument in ("event_id", "tag", "occurrence_id"):

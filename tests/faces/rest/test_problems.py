@@ -23,7 +23,7 @@ def every(kind: type[errors.QhronosError]) -> set[type[errors.QhronosError]]:
         (errors.TooLargeError.of("body", "Over 1 MiB."), 413, "too_large"),
         (errors.UnauthenticatedError(), 401, "unauthenticated"),
         (errors.ForbiddenError(), 403, "forbidden"),
-        (errors.EventNotFoundError("x"), 404, "event_not_found"),
+        (errors.EventNotFoundError(), 404, "event_not_found"),
         (errors.KeyTakenError(), 409, "key_taken"),
         (errors.LimitedError(0.2), 429, "rate_limited"),
         (errors.StoreUnavailableError(), 503, "store_unavailable"),
