@@ -5,15 +5,14 @@ LOCKED), and between its statements there is only arithmetic, so whoever waits f
 """
 
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from psycopg import AsyncConnection
 
+from qhronos_core.adapters.judging import Crowd, EventCache, Look
 from qhronos_core.adapters.postgres import waits
 from qhronos_core.adapters.postgres.filters import BEGUN, Where
 from qhronos_core.adapters.postgres.floor import Floor
@@ -31,16 +30,15 @@ from qhronos_core.adapters.postgres.pool import Connections, Transaction
 from qhronos_core.adapters.postgres.rows import EVENT, OCCURRENCE, event_of, occurrence_of, uuids
 from qhronos_core.adapters.postgres.time import NOW, StoreTime
 from qhronos_core.domain.access import Reach
-from qhronos_core.domain.event import Event, EventStatus, Overlap
+from qhronos_core.domain.event import Event, Overlap
 from qhronos_core.domain.ids import EventId, OccurrenceId
 from qhronos_core.domain.judgement import expires_at
 from qhronos_core.domain.lifecycle import DISPATCHING
-from qhronos_core.domain.occurrence import Entry, EntryKind, Held, Move, Occurrence
-from qhronos_core.ports import Claim, Claimed, Clock, Due, Gap, InboxQuery, Judge
+from qhronos_core.domain.occurrence import Entry, EntryKind, Move, Occurrence
+from qhronos_core.ports import Claim, Claimed, Clock, Gap, InboxQuery, Judge
 
 _LOOK_EVERY: Final = 1.0  # seconds
 _GAP_AFTER: Final = 5  # seconds
-_EVENTS_KEPT: Final = 2_000
 _MOST_AT_ONCE: Final = 1000
 
 _LOOK: Final[LiteralString] = """
@@ -94,46 +92,6 @@ _STILL_WANTED: Final = """
 """
 
 
-class EventCache:
-    """Events of the last claims; used only at the version and status that were just read from the store."""
-
-    def __init__(self, size: int = _EVENTS_KEPT) -> None:
-        self._size = size
-        self._kept: OrderedDict[EventId, Event] = OrderedDict()
-
-    def at(self, event_id: EventId, version: int, status: str) -> Event | None:
-        event = self._kept.get(event_id)
-        if event is None or event.version != version:
-            return None
-        self._kept.move_to_end(event_id)
-        return event if event.status.value == status else replace(event, status=EventStatus(status))
-
-    def keep(self, events: Iterable[Event]) -> None:
-        for event in events:
-            self._kept[event.id] = event
-            self._kept.move_to_end(event.id)
-        while len(self._kept) > self._size:
-            self._kept.popitem(last=False)
-
-
-class _Crowd:
-    """The rows of one event among which a due one is judged: those outside the batch counted, those inside as they stand now."""
-
-    def __init__(self, begun: int, held: int, inside: Iterable[Occurrence]) -> None:
-        self._begun = begun
-        self._held = held
-        self._inside = {occurrence.id: occurrence for occurrence in inside}
-
-    def others(self, occurrence: Occurrence) -> tuple[int, int]:
-        others = [other for other in self._inside.values() if other.id != occurrence.id and not other.finished]
-        held = sum(other.held is Held.OVERLAP for other in others)
-        begun = sum(other.begun and other.held is not Held.OVERLAP for other in others)
-        return self._begun + begun, self._held + held
-
-    def now(self, occurrence: Occurrence) -> None:
-        self._inside[occurrence.id] = occurrence
-
-
 class Claiming:
     def __init__(
         self, dispatch: Connections, callers: Connections, floor: Floor, time_: StoreTime, clock: Clock | None
@@ -162,17 +120,7 @@ class Claiming:
                 return Claimed((), 0, now, more=False)
             events = await self._events_of(transaction, occurrences)
             crowds = await self._crowds(transaction, events, occurrences)
-            judged: list[tuple[Move, Event]] = []
-            for occurrence in sorted(occurrences, key=lambda row: row.due_at or now):
-                if (event := events.get(occurrence.event_id)) is None:
-                    continue
-                crowd = crowds.get(event.id)
-                unfinished, queued = (0, 0) if crowd is None else crowd.others(occurrence)
-                move = judge.judge(Due(occurrence, event, now, node, lease, self._gap, unfinished, queued))
-                judged.append((move, event))
-                events[event.id] = _left_by(move, event)
-                if crowd is not None:
-                    crowd.now(move.now)
+            judged = Look(judge, now, node, lease, self._gap).judged(occurrences, events, crowds)
             await self._write(transaction, [move for move, _ in judged], events, judge, now)
             claims = tuple(Claim(move.now, event) for move, event in judged if move.now.state is DISPATCHING)
             return Claimed(claims, len(judged), now, more=len(occurrences) >= most)
@@ -282,7 +230,7 @@ class Claiming:
 
     async def _crowds(
         self, transaction: Transaction, events: Mapping[EventId, Event], occurrences: Sequence[Occurrence]
-    ) -> Mapping[EventId, _Crowd]:
+    ) -> Mapping[EventId, Crowd]:
         """For events that mind overlap. They are locked, so that nobody else begins or ends one of their rows unseen."""
         minding = [event.id for event in events.values() if event.policies.overlap is not Overlap.ALLOW]
         if not minding:
@@ -292,7 +240,7 @@ class Claiming:
         rows = await transaction.rows(CROWD, {"events": uuids(minding), "ids": batch})
         counted = {event_id: (begun, held) for event_id, begun, held in rows}
         return {
-            event_id: _Crowd(
+            event_id: Crowd(
                 *counted.get(event_id, (0, 0)),
                 (occurrence for occurrence in occurrences if occurrence.event_id == event_id),
             )
@@ -326,17 +274,6 @@ class Claiming:
             return written
 
         return await self._dispatch.transaction(write)
-
-
-def _left_by(move: Move, event: Event) -> Event:
-    """The event as the move leaves it, for rows of it that are judged after: what `WRITE_MOVES` does."""
-    if event.status is not EventStatus.ACTIVE:
-        return event
-    if move.pauses_event is not None:
-        at = move.now.updated_at
-        paused = {"paused_at": at, "paused_until": None, "paused_reason": move.pauses_event}
-        return event.changed(at, status=EventStatus.PAUSED, **paused)
-    return replace(event, status=EventStatus.INACTIVE) if move.ends_event else event
 
 
 async def _written_before(connection: AsyncConnection[Any], moves: Sequence[Move]) -> frozenset[OccurrenceId]:

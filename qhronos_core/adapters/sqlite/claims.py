@@ -1,51 +1,52 @@
 """Taking what is due, settling what became of it, and taking from the inbox."""
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from qhronos_core.adapters.sqlite.events import end_event, read_events
+import orjson
+
+from qhronos_core.adapters.judging import Crowd, EventCache, Look
+from qhronos_core.adapters.sqlite.batches import RowText
+from qhronos_core.adapters.sqlite.events import end_events, read_events
 from qhronos_core.adapters.sqlite.journal import write_entries
-from qhronos_core.adapters.sqlite.moves import plan_if_free, write_consequences, write_move
+from qhronos_core.adapters.sqlite.moves import all_stand, plan_where_free, write_consequences, write_move, write_moves
 from qhronos_core.adapters.sqlite.occurrences import free_in_inbox
-from qhronos_core.adapters.sqlite.rows import OCCURRENCE_COLUMNS, at, occurrence_of
-from qhronos_core.adapters.sqlite.statements import UNFINISHED, columns
+from qhronos_core.adapters.sqlite.rows import OCCURRENCE_BLOBS, OCCURRENCE_COLUMNS, at, occurrence_of
+from qhronos_core.adapters.sqlite.statements import BEGUN, UNFINISHED, columns, marks
 from qhronos_core.domain.access import Reach
 from qhronos_core.domain.event import Event, Overlap
 from qhronos_core.domain.ids import EventId, OccurrenceId, microseconds
 from qhronos_core.domain.judgement import expires_at
 from qhronos_core.domain.lifecycle import DISPATCHING
 from qhronos_core.domain.occurrence import Entry, EntryKind, Move, Occurrence
-from qhronos_core.ports import Claim, Claimed, Clock, Due, Gap, InboxQuery, Judge
+from qhronos_core.ports import Claim, Claimed, Clock, Gap, InboxQuery, Judge
 
 LOOK_EVERY: Final = timedelta(seconds=2)  # at most so often a node writes down that it looked: idle, it writes no more
 LOOK_PAUSE: Final = timedelta(seconds=5)  # longer without anybody looking is a gap
 
-_COLUMNS: Final = columns(OCCURRENCE_COLUMNS)
 _DUE: Final = "due_at <= ? AND (lease_until IS NULL OR lease_until <= ?)"
+_AS_TEXT: Final = RowText(OCCURRENCE_COLUMNS, OCCURRENCE_BLOBS, "o")
 
 _ANY_DUE: Final = f"SELECT 1 FROM occurrences WHERE {_DUE} LIMIT 1"
 _TAKE_DUE: Final = f"""
     -- served by occurrences_due_idx (due_at) WHERE due_at IS NOT NULL: rows under a lease stay at its head and are
     -- passed over, at most as many as attempts are under way
-    SELECT {_COLUMNS} FROM occurrences WHERE {_DUE} ORDER BY due_at LIMIT ?
-"""
-_COUNT_OTHERS: Final = f"""
-    SELECT coalesce(sum(held IS NOT 'overlap'
-                        AND (state <> 'pending' OR attempts_made > 0 OR round > 1 OR inbox_at IS NOT NULL)), 0),
-           coalesce(sum(held IS 'overlap'), 0)
-      FROM occurrences WHERE event_id = ? AND {UNFINISHED} AND id <> ?
+    SELECT json_group_array(json_array({_AS_TEXT.sql}, e.version, e.status))
+      FROM (SELECT {columns(OCCURRENCE_COLUMNS)} FROM occurrences WHERE {_DUE} ORDER BY due_at LIMIT ?) AS o
+      LEFT JOIN events AS e ON e.id = o.event_id
 """
 
 
 @dataclass(slots=True)
 class Claimer:
-    """One node's looks at what is due."""
+    """One node's looks at what is due. Used by the writer's thread alone."""
 
     clock: Clock
     looked_at: datetime | None = None  # when this process last wrote down that it looked
+    _events: EventCache = field(default_factory=EventCache)
 
     def nothing_due(self, connection: sqlite3.Connection) -> Claimed | None:
         """The answer where nothing is due and nothing need be written; else None. Needs no write lock."""
@@ -62,14 +63,32 @@ class Claimer:
     ) -> Claimed:
         """In a transaction that holds the write lock, so what is read here is still so when it is written."""
         now = self.clock.now()
-        gap = self._look(connection, now)
+        look = Look(judge, now, node, lease, self._look(connection, now))
         stamp = microseconds(now)
-        taken = [occurrence_of(row) for row in connection.execute(_TAKE_DUE, (stamp, stamp, limit)).fetchall()]
-        round_ = _Judging(connection, judge, now, read_events(connection, list({row.event_id for row in taken})))
-        for occurrence in taken:
-            round_.judge(Due(occurrence, round_.events[occurrence.event_id], now, node, lease, gap))
-        round_.write()
-        return Claimed(tuple(round_.claims), len(taken), now, more=len(taken) == limit)
+        rows = _AS_TEXT.read(_one(connection, _TAKE_DUE, (stamp, stamp, limit)))
+        due = [occurrence_of(row) for row in rows]
+        events = self._events_of(connection, {row.event_id: rows[place][-2:] for place, row in enumerate(due)})
+        judged = look.judged(due, events, _crowds(connection, events.values(), due))
+        moves = [move for move, _ in judged]
+        write_moves(connection, moves)
+        for move, planned in write_consequences(connection, moves, now):
+            if planned.advances:
+                _plan_beyond(connection, judge, events[move.was.event_id], planned, now)
+        claims = tuple(Claim(move.now, event) for move, event in judged if move.now.state is DISPATCHING)
+        return Claimed(claims, len(judged), now, more=len(due) == limit)
+
+    def _events_of(self, connection: sqlite3.Connection, at: Mapping[EventId, Sequence[Any]]) -> dict[EventId, Event]:
+        """The events at the version and status just read; what is not at hand is read whole."""
+        found: dict[EventId, Event] = {}
+        unknown: list[EventId] = []
+        for event_id, (version, status) in at.items():
+            if (event := self._events.at(event_id, version, status)) is None:
+                unknown.append(event_id)
+            else:
+                found[event_id] = event
+        read = read_events(connection, unknown)
+        self._events.keep(read.values())
+        return found | read
 
     def _must_tell(self, now: datetime) -> bool:
         return self.looked_at is None or not timedelta(0) <= now - self.looked_at < LOOK_EVERY
@@ -100,57 +119,54 @@ class Claimer:
         return None if since is None else Gap(at(since), at(until))
 
 
-class _Judging:
-    """One batch: each row judged by what is true when its turn comes, writes gathered as far as that allows."""
+def _crowds(connection: sqlite3.Connection, events: Iterable[Event], due: Sequence[Occurrence]) -> dict[EventId, Crowd]:
+    """Of the events that mind overlap: what else of each is begun and unfinished, or held back."""
+    minding = [event.id for event in events if event.policies.overlap is not Overlap.ALLOW]
+    if not minding:
+        return {}
+    sql = crowds_sql(len(minding), len(due))
+    parameters = [*(event_id.bytes for event_id in minding), *(row.id.bytes for row in due)]
+    counted = {bytes.fromhex(of): (begun, held) for of, begun, held in orjson.loads(_one(connection, sql, parameters))}
+    return {
+        event_id: Crowd(*counted.get(event_id.bytes, (0, 0)), (row for row in due if row.event_id == event_id))
+        for event_id in minding
+    }
 
-    def __init__(
-        self, connection: sqlite3.Connection, judge: Judge, now: datetime, events: dict[EventId, Event]
-    ) -> None:
-        self.events = events
-        self.claims: list[Claim] = []
-        self._connection = connection
-        self._judge = judge
-        self._now = now
-        self._unwritten: list[Move] = []
 
-    def judge(self, due: Due) -> None:
-        counted = due.event.policies.overlap is not Overlap.ALLOW
-        if counted:
-            self.write()  # an earlier row of the event, begun in this batch, counts
-            parameters = (due.event.id.bytes, due.occurrence.id.bytes)
-            unfinished, queued = self._connection.execute(_COUNT_OTHERS, parameters).fetchone()
-            due = replace(due, unfinished=unfinished, queued=queued)
-        move = self._judge.judge(due)
-        self._unwritten.append(move)
-        if move.now.state is DISPATCHING:
-            self.claims.append(Claim(move.now, due.event))
-        if move.ends_event or move.pauses_event is not None:
-            self.write()
-            self.events |= read_events(self._connection, [due.event.id])
+def crowds_sql(events: int, due: int) -> str:
+    return f"""
+        -- served by occurrences_unfinished_idx
+        SELECT json_group_array(json_array(hex(event_id), begun, held))
+          FROM (SELECT event_id, sum(held IS NOT 'overlap' AND {BEGUN}) AS begun, sum(held IS 'overlap') AS held
+                  FROM occurrences
+                 WHERE event_id IN ({marks(events)}) AND {UNFINISHED} AND id NOT IN ({marks(due)})
+                 GROUP BY event_id)
+    """
 
-    def write(self) -> None:
-        moves, self._unwritten = self._unwritten, []
-        for move in moves:
-            write_move(self._connection, move)
-        for move, planned in write_consequences(self._connection, moves, self._now):
-            if planned.advances:
-                self._plan_beyond(self.events[move.was.event_id], planned)
 
-    def _plan_beyond(self, event: Event, taken: Occurrence) -> None:
-        """The instant has a row already (triggered, or of an older rule): the next that has none."""
-        nxt = self._judge.advance(event, taken, self._now)
-        while nxt is not None and not plan_if_free(self._connection, nxt):
-            nxt = self._judge.advance(event, nxt, self._now)
-        if nxt is None:
-            end_event(self._connection, event.id)
-            write_entries(self._connection, [Entry(self._now, EntryKind.EVENT_ENDED, event.id)])
+def _plan_beyond(connection: sqlite3.Connection, judge: Judge, event: Event, taken: Occurrence, now: datetime) -> None:
+    """The instant has a row already (triggered, or of an older rule): the next that has none."""
+    following = judge.advance(event, taken, now)
+    while following is not None and plan_where_free(connection, [following]):
+        following = judge.advance(event, following, now)
+    if following is None:
+        end_events(connection, [event.id])
+        write_entries(connection, [Entry(now, EntryKind.EVENT_ENDED, event.id)])
 
 
 def settle(connection: sqlite3.Connection, moves: Sequence[Move], now: datetime) -> frozenset[OccurrenceId]:
     """Those written; the others were a zombie's."""
-    written = [move for move in moves if write_move(connection, move)]
+    if all_stand(connection, moves):
+        written = list(moves)
+        write_moves(connection, written)
+    else:
+        written = [move for move in moves if write_move(connection, move)]
     write_consequences(connection, written, now)
     return frozenset(move.was.id for move in written)
+
+
+def _one(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Any:
+    return connection.execute(sql, parameters).fetchone()[0]
 
 
 def claim_inbox(

@@ -8,8 +8,10 @@ from uuid import UUID
 
 from qhronos_core.adapters.cursors import ListOrder
 from qhronos_core.adapters.rows import likeness
+from qhronos_core.adapters.sqlite.batches import RowText
 from qhronos_core.adapters.sqlite.errors import violates
 from qhronos_core.adapters.sqlite.rows import (
+    EVENT_BLOBS,
     EVENT_COLUMNS,
     EVENT_COLUMNS_FOR_FINDING,
     event_of,
@@ -132,12 +134,16 @@ class SqliteEvents:
         return [EventId(UUID(bytes=row[0])) for row in rows]
 
 
+_AS_TEXT: Final = RowText(EVENT_COLUMNS, EVENT_BLOBS, "events")
+
+
 def read_events(connection: sqlite3.Connection, event_ids: Sequence[EventId]) -> dict[EventId, Event]:
     """Those that are there, deleted ones too."""
     found: dict[EventId, Event] = {}
     for some in chunks(event_ids):
-        sql = f"SELECT {_COLUMNS} FROM events WHERE id IN ({marks(len(some))})"
-        for row in connection.execute(sql, [event_id.bytes for event_id in some]).fetchall():
+        sql = f"SELECT json_group_array(json_array({_AS_TEXT.sql})) FROM events WHERE id IN ({marks(len(some))})"
+        text = connection.execute(sql, [event_id.bytes for event_id in some]).fetchone()[0]
+        for row in _AS_TEXT.read(text):
             event = event_of(row)
             found[event.id] = event
     return found
@@ -178,10 +184,11 @@ def _replace_texts(
     connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(text, event_id.bytes) for text in sorted(texts)])
 
 
-def end_event(connection: sqlite3.Connection, event_id: EventId) -> None:
+def end_events(connection: sqlite3.Connection, event_ids: Sequence[EventId]) -> None:
     """No instant is left. Not a change of what was asked for, so the version stays."""
-    sql = "UPDATE events SET status = 'inactive' WHERE id = ? AND status = 'active'"
-    connection.execute(sql, (event_id.bytes,))
+    for some in chunks(event_ids):
+        sql = f"UPDATE events SET status = 'inactive' WHERE id IN ({marks(len(some))}) AND status = 'active'"
+        connection.execute(sql, [event_id.bytes for event_id in some])
 
 
 def pause_event(connection: sqlite3.Connection, event_id: EventId, reason: str, now: datetime) -> None:

@@ -7,9 +7,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from qhronos_core.adapters.cursors import ListOrder
+from qhronos_core.adapters.sqlite.batches import insert
 from qhronos_core.adapters.sqlite.events import read_events
 from qhronos_core.adapters.sqlite.rows import ENTRY_COLUMNS, entry_of, entry_row
-from qhronos_core.adapters.sqlite.statements import Filter, columns, marks
+from qhronos_core.adapters.sqlite.statements import Filter, columns
 from qhronos_core.adapters.sqlite.threads import Readers
 from qhronos_core.domain.ids import EPOCH, microseconds
 from qhronos_core.domain.journal import Cursor, JournalLine, JournalPage
@@ -83,9 +84,5 @@ def _last_position(connection: sqlite3.Connection) -> int:
     return row[0] if row else 0
 
 
-_INSERT: Final = f"INSERT INTO journal ({_COLUMNS}) VALUES ({marks(len(ENTRY_COLUMNS))})"
-
-
 def write_entries(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-    if entries:
-        connection.executemany(_INSERT, [entry_row(entry) for entry in entries])
+    insert(connection, f"INSERT INTO journal ({_COLUMNS})", [entry_row(entry) for entry in entries])

@@ -1,6 +1,7 @@
 """Rows of SQLite and the values they hold: ids as 16 bytes, instants as whole microseconds since 1970."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -13,7 +14,7 @@ from qhronos_core.domain.lifecycle import State
 from qhronos_core.domain.occurrence import Attempt, AttemptOutcome, Cause, Entry, EntryKind, Held, Occurrence, Reason
 from qhronos_core.ports import RememberedAnswer, Revocation, TokenRecord
 
-Row: TypeAlias = tuple[Any, ...]
+Row: TypeAlias = Sequence[Any]
 
 
 def stamp(instant: datetime | None) -> int | None:
@@ -44,6 +45,7 @@ EVENT_COLUMNS: Final = (
     "secrets", "hmac_secret_set", "metadata", "tags", "labels", "policies", "version", "status", "paused_at",
     "paused_until", "paused_reason", "created_at", "updated_at", "deleted_at",
 )  # fmt: skip
+EVENT_BLOBS: Final = ("id", "created_jti", "caused_by", "secrets")
 EVENT_COLUMNS_FOR_FINDING: Final = ("action_type", "likeness")
 
 
@@ -132,6 +134,7 @@ OCCURRENCE_COLUMNS: Final = (
     "lease_until", "node", "holder", "claimed_at", "missed", "missed_since", "reason", "note", "acknowledged_at",
     "finished_at",
 )  # fmt: skip
+OCCURRENCE_BLOBS: Final = ("id", "event_id")
 # What a step of an occurrence may change; the rest is said once, when the row is planned.
 MOVING_COLUMNS: Final = tuple(
     name

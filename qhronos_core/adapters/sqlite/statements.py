@@ -18,6 +18,8 @@ REACHED: Final = "SELECT event_id FROM event_labels WHERE label IN (SELECT value
 
 # Written exactly as in the predicate of occurrences_unfinished_idx, so that the index serves it.
 UNFINISHED: Final = "state IN ('pending', 'dispatching', 'dispatched')"
+# Occurrence.begun
+BEGUN: Final = "(state <> 'pending' OR attempts_made > 0 OR round > 1 OR inbox_at IS NOT NULL)"
 
 
 def scope_of(reach: Reach) -> str:
