@@ -85,14 +85,19 @@ class Events(Extension):
 
 
 async def advertised(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Middleware: both handshakes name the extension in both places. Hosts of the sketch look for `events` at the top
-    level and nowhere else; of a handshake by `initialize` the SDK leaves `extensions` out."""
+    """Middleware: what both handshakes say, where the SDK says it otherwise. They name the extension in both places: hosts
+    of the sketch look for `events` at the top level and nowhere else; of a handshake by `initialize` the SDK leaves
+    `extensions` out."""
     result = await call_next(ctx)
     if ctx.method not in ("server/discover", "initialize") or result is None:
         return result
     shown = (
         result.model_dump(by_alias=True, mode="json", exclude_none=True) if isinstance(result, BaseModel) else result
     )
-    capabilities = shown["capabilities"]
+    # Our lists never change; to modern clients the SDK promises otherwise.
+    capabilities = {
+        name: {**settings, "listChanged": False} if "listChanged" in settings else settings
+        for name, settings in shown["capabilities"].items()
+    }
     extensions = {**capabilities.get("extensions", {}), IDENTIFIER: dict(_SETTINGS)}
     return {**shown, "capabilities": {**capabilities, "extensions": extensions, "events": dict(_SETTINGS)}}
