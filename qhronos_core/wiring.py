@@ -447,7 +447,7 @@ async def _callbacks(settings: Settings, stack: AsyncExitStack) -> Callbacks:
     )
     development = Egress(lifted(policy, origins), per_address=settings.delivery.per_host)
     if origins:
-        _log.warning("events_dev_origins_may_be_called_back", origins=list(origins))
+        _log.warning("events_dev_origins_may_be_called_back", count=len(origins))
     return EgressCallbacks(
         await stack.enter_async_context(outside), await stack.enter_async_context(development), policy, origins
     )

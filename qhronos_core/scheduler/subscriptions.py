@@ -173,11 +173,11 @@ class Deliveries:
             if held is not None:
                 await self._deliver_all(held)
         except UnavailableError:
-            _log.warning("subscription_waits_for_the_store", subscription=seen.id)
+            _log.warning("subscription_waits_for_the_store", subscription_id=seen.id)
         except VaultError as error:
-            _log.error("subscription_cannot_be_opened", subscription=seen.id, why=str(error))
+            _log.error("subscription_cannot_be_opened", subscription_id=seen.id, reason=str(error))
         except Exception:
-            _log.exception("subscription_failed", subscription=seen.id)
+            _log.exception("subscription_failed", subscription_id=seen.id)
 
     async def _deliver_all(self, held: Subscription) -> None:
         """Deliver in order until there is no more, something must wait, or the lease is better given back."""
@@ -228,7 +228,7 @@ class Deliveries:
         attempts = held.attempts + 1
         if called.status in NEVER_AGAIN or attempts >= ATTEMPTS:
             _log.warning(
-                "announcement_given_up", subscription=held.id, event_id=told.event_id, why=failed["last_error"]
+                "announcement_given_up", subscription_id=held.id, event_id=told.event_id, reason=failed["last_error"]
             )
             return replace(passed, **failed)
         next_at = now + RETRY_AFTER[attempts - 1]

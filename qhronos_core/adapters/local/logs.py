@@ -41,6 +41,7 @@ ALLOWED: Final = frozenset(
         "status",
         "store",
         "sub",
+        "subscription_id",
         "time",
         "url",
         "version",
