@@ -36,6 +36,7 @@ DELIVER_WITHIN: Final = 8.0  # seconds of one attempt
 HELD_FOR: Final = 20.0  # seconds a node keeps one subscription while there is more to deliver
 AT_ONCE: Final = 50
 LOOKED_AT: Final = 10_000
+WRITTEN_EVERY: Final = 1_000  # entries that were not for a quiet subscription; after so many its position is written
 _SWEEP_EVERY: Final = timedelta(seconds=30)
 
 
@@ -163,6 +164,8 @@ class Deliveries:
         if batch.announcements or batch.truncated or batch.lost or batch.more:
             return True
         self._quiet[subscription.id] = (subscription.cursor, batch.cursor)
+        if batch.cursor.position - subscription.cursor.position >= WRITTEN_EVERY:
+            await self._store.subscriptions.advance(subscription, batch.cursor)
         return False
 
     # --- one subscription -----------------------------------------------------------------------

@@ -136,8 +136,9 @@ class EventFeed:
                     "active": True,
                     "lastDeliveryAt": optional_instant(subscription.last_delivery_at),
                     "lastError": subscription.last_error,
-                    "failedSince": optional_instant(subscription.failed_since),
                 }
+                if subscription.failed_since is not None:
+                    answer["deliveryStatus"]["failedSince"] = instant(subscription.failed_since)
             return answer
 
     async def unsubscribe(self, ctx: ServerRequestContext[Any, Any], given: Mapping[str, Any]) -> dict[str, Any]:

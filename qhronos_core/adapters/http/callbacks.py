@@ -11,7 +11,7 @@ from typing import Final
 
 from qhronos_core.adapters.http.egress import Egress, EgressFailure, FailureKind
 from qhronos_core.domain.destination import Destination, EgressPolicy, parse_url
-from qhronos_core.domain.errors import DestinationNotAllowedError
+from qhronos_core.domain.errors import DestinationNotAllowedError, StartRefusedError
 from qhronos_core.ports import Called
 
 _ANYWHERE: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -29,10 +29,22 @@ def hardened(policy: EgressPolicy) -> EgressPolicy:
 
 
 def lifted(policy: EgressPolicy, origins: Iterable[str]) -> EgressPolicy:
-    """What the development origins may reach: their ports, at any address."""
+    """What the development origins may reach: their ports, at any address.
+
+    Raises:
+        StartRefusedError: one of them is no origin.
+    """
     shape = replace(policy, allow_http=True, allow_loopback=True, allow_networks=_ANYWHERE, own_hosts=frozenset())
     every = replace(shape, ports=frozenset(range(1, 65_536)))
-    ports = {parse_url(origin, policy=every).port for origin in origins}
+    ports = set()
+    for origin in origins:
+        try:
+            destination = parse_url(origin, policy=every)
+        except DestinationNotAllowedError as error:
+            raise StartRefusedError(f"events.dev_origins: {error.faults[0].why}") from None
+        if destination.target != "/":
+            raise StartRefusedError("events.dev_origins: an origin is a scheme, a host and a port, without a path")
+        ports.add(destination.port)
     return replace(shape, ports=frozenset(ports), own_hosts=policy.own_hosts)
 
 

@@ -20,6 +20,8 @@ from qhronos_core.adapters.local.limits import LocalLimits
 from qhronos_core.adapters.local.vault import AesVault
 from qhronos_core.domain.access import Principal
 from qhronos_core.domain.destination import EgressPolicy
+from qhronos_core.domain.errors import StartRefusedError
+from qhronos_core.scheduler import subscriptions
 from qhronos_core.scheduler.subscriptions import Deliveries, DeliveriesSettings
 from qhronos_core.usecases.announcements import Announcements
 from qhronos_core.usecases.subscriptions import SubscriptionCases, opened
@@ -444,3 +446,26 @@ async def test_no_secret_is_at_rest_in_the_open_or_told(
     kept = await asyncio.to_thread(lambda: [path.read_bytes() for path in tmp_path.rglob("qhronos.db*")])
     assert kept
     assert not any(plain in content for content in kept)
+
+
+@pytest.mark.parametrize("origin", ["localhost:3000", "http://a.example/path", "", "http://u@a.example"])
+def test_a_development_origin_that_is_none_stops_the_start_with_one_line(origin: str) -> None:
+    with pytest.raises(StartRefusedError, match=r"events\.dev_origins"):
+        lifted(hardened(EgressPolicy()), [origin])
+
+
+async def test_the_position_of_a_quiet_subscription_is_written_now_and_then(
+    caller: Caller, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "WRITTEN_EVERY", 2)
+    granted = await caller.subscribe(receiver)
+    for _ in range(3):
+        await caller.house.event("bob")
+    await caller.look()
+    row = await caller.house.world.store.subscriptions.get(granted["id"])
+    assert row is not None
+    assert str(row.cursor) != granted["cursor"]
+    await caller.house.event()
+    await caller.house.comes_due()
+    await caller.look()
+    assert len(receiver.events) == 1
