@@ -38,6 +38,11 @@ def is_busy(error: BaseException) -> bool:
     return code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def awaits_rollback(error: BaseException) -> bool:
+    """A reader has met the journal of a process that was killed before the write-ahead log was there; it may not undo it."""
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK
+
+
 def is_away(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and code_of(error) in _AWAY
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from qhronos_core.adapters.migrations import StoreRefusedError
 from qhronos_core.adapters.sqlite import changes as writing
 from qhronos_core.adapters.sqlite import claims, migrating, occurrences, presence, retention, tokens, waits
-from qhronos_core.adapters.sqlite.errors import is_busy
+from qhronos_core.adapters.sqlite.errors import awaits_rollback, is_busy
 from qhronos_core.adapters.sqlite.events import SqliteEvents
 from qhronos_core.adapters.sqlite.file import FILE_NAME, StoreFile, mark_as_ours
 from qhronos_core.adapters.sqlite.journal import SqliteJournal
@@ -146,12 +146,23 @@ def _opened(file: StoreFile, clock: Clock) -> sqlite3.Connection:
             raise file.damaged(str(error)) from error
 
 
+def _look_at(file: StoreFile) -> None:
+    with closing(file.connect(read_only=True)) as reader:
+        migrating.missing(reader)
+        file.check_whole(reader)
+
+
 def _made_ready(file: StoreFile, clock: Clock) -> sqlite3.Connection:
     """A connection to write with, to a file that is whole and of this release's schema."""
     if file.sizes()["file"]:
-        with closing(file.connect(read_only=True)) as reader:
-            migrating.missing(reader)
-            file.check_whole(reader)
+        try:
+            _look_at(file)
+        except sqlite3.OperationalError as error:
+            if not awaits_rollback(error):
+                raise
+            with closing(file.connect()) as writer:  # which undoes what a killed process left half done
+                writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            _look_at(file)
     connection = file.connect()
     try:
         mark_as_ours(connection)

@@ -7,6 +7,8 @@ import hashlib
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
@@ -168,6 +170,27 @@ async def test_a_file_marked_but_not_yet_filled_is_made_into_a_store(data_dir: P
         killed.execute(f"PRAGMA application_id = {store_file.APPLICATION_ID}")
     async with open_sqlite_store(data_dir, clock=FakeClock()) as opened:
         await kept(opened, an_event())
+
+
+async def test_a_store_whose_making_was_killed_half_way_is_rolled_back_and_made(data_dir: Path) -> None:
+    killed = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA application_id = " + sys.argv[2])
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("CREATE TABLE half (made)")
+connection.execute("INSERT INTO half VALUES (randomblob(1000000))")
+os._exit(9)
+"""
+    data_dir.mkdir()
+    command = [sys.executable, "-c", killed, data_dir / "qhronos.db", str(store_file.APPLICATION_ID)]
+    await asyncio.to_thread(subprocess.run, command, check=False)
+    assert (data_dir / "qhronos.db-journal").exists()
+    async with open_sqlite_store(data_dir, clock=FakeClock()) as store:
+        await kept(store, an_event())
+    with closing(sqlite3.connect(data_dir / "qhronos.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'half'").fetchone() == (0,)
 
 
 # --- while it runs ----------------------------------------------------------------------------------------
