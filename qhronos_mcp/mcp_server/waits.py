@@ -14,11 +14,12 @@ from qhronos_core.ports import InboxQuery, Wait, WaitState
 from qhronos_core.usecases.occurrences import OccurrenceAnswer
 from qhronos_mcp.mcp_server.arguments import WaitArguments, inbox_query
 from qhronos_mcp.mcp_server.face import Face
-from qhronos_mcp.mcp_server.push import INBOX, Hub
+from qhronos_mcp.mcp_server.push import INBOX, Dirty, Hub
 from qhronos_mcp.mcp_server.results import Waited, tool_result
 from qhronos_mcp.views import instant
 
-LOOK_EVERY: Final = 5.0  # seconds between looks without a hint, and between reports of progress
+LOOK_EVERY: Final = 5.0  # seconds between looks without a hint
+TELL_EVERY: Final = 1.0  # seconds between reports of progress
 MODERN: Final = frozenset({"2026-07-28"})
 KEPT_AFTER: Final = timedelta(days=1)  # how long a task is found after its wait ran out
 
@@ -47,14 +48,23 @@ class LongPoll:
             return await occurrences.claim_inbox(query, caller=caller)
         began = anyio.current_time()
         async with self._hub.waiting(frozenset({INBOX}), caller) as dirty:
-            while not (claimed := await occurrences.claim_inbox(query, caller=caller)):
-                passed = anyio.current_time() - began
-                if passed >= seconds or self._hub.closing:
+            while not dirty.closed:  # by the end of this node, or of the caller's token: then nothing more is claimed
+                if claimed := await occurrences.claim_inbox(query, caller=caller):
+                    return claimed
+                if anyio.current_time() - began >= seconds:
                     break
-                await report(passed, seconds)
-                with anyio.move_on_after(min(seconds - passed, LOOK_EVERY)):
-                    await dirty.changed()
-            return claimed
+                await self._sleep(dirty, began, seconds, report)
+        return []
+
+    @staticmethod
+    async def _sleep(dirty: Dirty, began: float, seconds: float, report: Report) -> None:
+        """Until something changed or it is time to look again. Progress renews a client's patience, which may be short."""
+        ends = min(began + seconds, anyio.current_time() + LOOK_EVERY)
+        while (left := ends - anyio.current_time()) > 0:
+            await report(anyio.current_time() - began, seconds)
+            with anyio.move_on_after(min(left, TELL_EVERY)):
+                await dirty.changed()
+                return
 
 
 # --- as a task -----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 from mcp.shared.exceptions import MCPError
 
+from qhronos_core.domain.access import Principal
 from qhronos_core.usecases.waits import WAITS
 from qhronos_mcp.mcp_server.arguments import WaitArguments
 from qhronos_mcp.mcp_server.push import INBOX
@@ -72,6 +73,19 @@ async def test_a_wait_that_is_cancelled_claims_nothing_and_is_forgotten(alice: S
             await asyncio.sleep(0.01)
     await house.comes_due()
     assert (await alice.read_json(INBOX))["due"] == 1
+
+
+async def test_a_wait_of_a_revoked_token_ends_and_claims_nothing(house: House) -> None:
+    async with house.speaker(MODERN) as alice, house.speaker(MODERN, "admin") as admin:
+        await house.event()
+        await alice.call("wait_for_occurrences", seconds=0)  # the client reads the list of tools once, with its token
+        wait = asyncio.create_task(alice.call("wait_for_occurrences", seconds=50))
+        await waiting(house)
+        await house.core.tokens.revoke(sub="alice", caller=Principal.of_master())
+        async with asyncio.timeout(5):
+            assert (await wait)["occurrences"] == []
+        await house.comes_due()
+        assert (await admin.read_json(INBOX))["due"] == 1
 
 
 async def test_one_principal_has_so_many_waits_and_is_told_the_limit(house: House) -> None:
