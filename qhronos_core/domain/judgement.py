@@ -416,6 +416,13 @@ def acknowledged(
         raise AlreadySettledError(was.state)
     if was.state is PENDING and not (was.begun and event.asks_ack):
         raise ConflictError("This occurrence has not been handed over yet; there is nothing to acknowledge.")
+    if (
+        outcome is AckOutcome.LATER
+        and was.state is PENDING
+        and was.due_at == was.updated_at + delay
+        and was.due_at > at
+    ):
+        return None  # put off by as much, and not offered again since: the same word, sent twice
     attempt = None
     if was.state is DISPATCHING:
         attempt = Attempt(

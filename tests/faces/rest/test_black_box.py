@@ -45,3 +45,17 @@ async def test_null_takes_the_status_back_to_its_default(house: House) -> None:
     assert (again.json()["result"], again.json()["updated_at"]) == ("unchanged", answer.json()["updated_at"])
     made = await house.master.post("/events", json={**DAILY, "status": None})
     assert (made.status_code, made.json()["status"]) == (201, "active")
+
+
+async def test_later_sent_twice_puts_off_once_and_another_delay_puts_off_anew(house: House) -> None:
+    event = await house.event()
+    made = (await house.master.post(f"/events/{event['id']}/trigger")).json()
+    await house.world.settle_down()
+    path = f"/occurrences/{made['id']}/ack"
+    first = await house.master.post(path, json={"outcome": "later", "delay": "5m"})
+    assert (first.status_code, first.json()["status"]) == (200, "pending")
+    house.world.clock.advance(seconds=10)
+    again = await house.master.post(path, json={"outcome": "later"})
+    assert (again.status_code, again.json()) == (200, first.json())
+    longer = await house.master.post(path, json={"outcome": "later", "delay": "1h"})
+    assert longer.json()["due_at"] > first.json()["due_at"]
