@@ -48,6 +48,8 @@ def programs() -> Programs:
     npm = shutil.which("npm")
     if npm is None:
         raise NodeMissing("there is no npm on the PATH")
+    if not os.access(sys.prefix, os.W_OK):
+        raise NodeMissing(f"{sys.prefix} cannot be written by this user")
     _PLACE.mkdir(exist_ok=True)
     with (_PLACE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
