@@ -198,7 +198,7 @@ _WRITTEN: Final[dict[str, Schema]] = {
     "status": {"type": "string", "enum": ["active", "paused", "inactive"]},
     "paused_until": INSTANT,
 }
-_CLEARED_BY_NULL: Final = frozenset(_WRITTEN) - {"name", "status"}
+_CLEARED_BY_NULL: Final = frozenset(_WRITTEN) - {"name"}
 
 _ECHOED: Final[dict[str, Schema]] = {
     name: {"description": "Answers carry it; sent back, it has no effect."}
