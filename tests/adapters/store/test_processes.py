@@ -131,12 +131,13 @@ async def test_a_process_killed_at_any_moment_leaves_whole_transactions_behind(p
     for _ in range(6):
         process, pipe = started(claim_and_make_for_ever, place)
         assert await asyncio.to_thread(answered, pipe) == "ready"
+        assert await asyncio.to_thread(pipe.poll, 30)  # it has begun, however busy the machine is
         await asyncio.sleep(rng.uniform(0.02, 0.25))
         process.kill()
         await asyncio.to_thread(process.join)
         acknowledged += received(pipe)
 
-    assert len(acknowledged) > 20
+    assert len(acknowledged) >= 6
     async with place.open(FakeClock(NOON)) as store:
         events = await store.events.many(acknowledged)
         assert len(events) == len(acknowledged)  # accepted means kept
