@@ -184,8 +184,8 @@ connection.execute("INSERT INTO half VALUES (randomblob(1000000))")
 os._exit(9)
 """
     data_dir.mkdir()
-    command = [sys.executable, "-c", killed, data_dir / "qhronos.db", str(store_file.APPLICATION_ID)]
-    await asyncio.to_thread(subprocess.run, command, check=False)
+    command = [sys.executable, "-c", killed, str(data_dir / "qhronos.db"), str(store_file.APPLICATION_ID)]
+    await asyncio.to_thread(lambda: subprocess.run(command, check=False))
     assert (data_dir / "qhronos.db-journal").exists()
     async with open_sqlite_store(data_dir, clock=FakeClock()) as store:
         await kept(store, an_event())
