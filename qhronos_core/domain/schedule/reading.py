@@ -14,7 +14,7 @@ from qhronos_core.domain.schedule.instants import Moment, NoInstant, read_in_wor
 from qhronos_core.domain.schedule.phrases import near, read_phrase
 from qhronos_core.domain.schedule.recurrence import Recurrence
 from qhronos_core.domain.schedule.refusal import ScheduleError, refusal
-from qhronos_core.domain.schedule.rrule import LARGEST_INTERVAL, BadRule, instant_in_calendar, read_rrule
+from qhronos_core.domain.schedule.rrule import LARGEST_INTERVAL, BadRule, read_rrule, start_in_calendar
 from qhronos_core.domain.schedule.rules import (
     LONGEST_INTERVAL,
     SHORTEST_INTERVAL,
@@ -34,7 +34,7 @@ _LENGTH: Final = re.compile(
     r"(?![0-9]{1,2}(?:st|nd|rd|th) (?!second|minute|hour|day|week))(?:[+-]?[0-9]|p[0-9t])"  # not `2nd monday ...`
 )
 _CALENDAR: Final = re.compile(r"(?:RRULE[:=;] *)?(FREQ *=[^\s\\]+)", re.IGNORECASE)
-_CALENDAR_START: Final = re.compile(r"DTSTART[^:=]*[:=]([0-9TZ:+-]+)", re.IGNORECASE)
+_CALENDAR_START: Final = re.compile(r"DTSTART(?:;TZID=([A-Za-z0-9_+/-]+))?[:=]([0-9TZ]+)", re.IGNORECASE)
 
 
 def read_rule(text: str, zone: str, zone_given: bool, anchor: datetime, start: datetime | None) -> Rule:
@@ -153,8 +153,8 @@ def _no_reading(text: str, plain: str) -> ScheduleError:
 
 def _of_calendar(text: str, rule: str) -> ScheduleError:
     fix: dict[str, object] = {"schedule": f"RRULE:{rule.replace(' ', '')}"}
-    if (begun := _CALENDAR_START.search(text)) is not None and (start := instant_in_calendar(begun[1].upper())):
-        fix["start_time"] = start
+    if (begun := _CALENDAR_START.search(text)) is not None:
+        fix |= start_in_calendar(begun[2].upper(), begun[1])
     why = "A rule is one line beginning with RRULE: and its FREQ; give the start as start_time."
     return refusal("schedule", why, got=text, fix=[fix, {"schedule": fix["schedule"]}])
 

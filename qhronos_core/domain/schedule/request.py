@@ -37,8 +37,10 @@ class Request:
             elif field == "exclusions":
                 request = replace(request, exclusions=tuple(value) if isinstance(value, Sequence) else ())
             elif field in ("start_time", "end_time"):
-                zone = self.timezone if isinstance(self.timezone, str) and self.zone_given else None
-                at = parse_instant(value, field=field, timezone=zone) if isinstance(value, str) else None
+                zone = fix.get("timezone", self.timezone if self.zone_given else None)
+                known = zone if isinstance(zone, str) else None
+                read = parse_instant(value, field=field, timezone=known) if isinstance(value, str) else None
+                at = known_time(read, field)
                 request = replace(request, start=at) if field == "start_time" else replace(request, end=at)
         return request
 

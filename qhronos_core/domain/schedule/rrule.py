@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from qhronos_core.domain.schedule.instants import Moment, read_instant, say_instant
+from qhronos_core.domain.schedule.zones import NAMES
 
 FREQUENCIES: Final = ("MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 WEEKDAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
@@ -321,6 +322,15 @@ def _until(value: str, spelled: Spelled) -> datetime | None:
         raise _Bad("UNTIL is an instant, not a day.", spelled.having("UNTIL", f"{day[1]}{day[2]}{day[3]}T235959Z"))
     meant = [spelled.having("UNTIL", each) for each in moment.meant]
     raise _Bad("UNTIL is an instant such as 20271231T235959Z.", *meant, spelled.without("UNTIL"))
+
+
+def start_in_calendar(value: str, zone: str | None) -> dict[str, object]:
+    """The fields for a calendar's DTSTART: an instant, or wall time with its zone; none if it is neither."""
+    if (start := instant_in_calendar(value)) is not None:
+        return {"start_time": start}
+    if zone is not None and (wall := _UNTIL.fullmatch(value)) is not None and zone in NAMES:
+        return {"start_time": f"{wall[1]}-{wall[2]}-{wall[3]}T{wall[4]}:{wall[5]}:{wall[6]}", "timezone": zone}
+    return {}
 
 
 def instant_in_calendar(value: str) -> str | None:

@@ -175,7 +175,7 @@ def _check_refusal(
             request: dict[str, Any] = {"schedule": given, "timezone": zone, "after": after, "count": 1} | bounds | fix
             for bound in ("start_time", "end_time"):
                 if isinstance(request.get(bound), str):
-                    request[bound] = parse_instant(request[bound], field=bound, timezone=None)
+                    request[bound] = parse_instant(request[bound], field=bound, timezone=str(request["timezone"]))
             try:
                 preview(**request)
             except ScheduleError as again:

@@ -353,6 +353,24 @@ def test_a_rule_is_one_line_that_begins_with_its_name(text: str) -> None:
         preview(text, after=NOW, count=1)
 
 
+def test_a_start_no_clock_here_knows_is_not_offered() -> None:
+    with pytest.raises(ScheduleError) as refused:
+        preview("DTSTART:10270101T090000Z RRULE:FREQ=DAILY", after=NOW, count=1)
+
+    assert refused.value.fault.fix == ({"schedule": "RRULE:FREQ=DAILY"},)
+
+
+def test_the_zone_of_a_calendars_start_is_kept_in_the_fix() -> None:
+    with pytest.raises(ScheduleError) as refused:
+        preview("DTSTART;TZID=Europe/Paris:20270101T090000\nRRULE:FREQ=DAILY", after=NOW, count=1)
+
+    assert refused.value.fault.fix[0] == {
+        "schedule": "RRULE:FREQ=DAILY",
+        "start_time": "2027-01-01T09:00:00",
+        "timezone": "Europe/Paris",
+    }
+
+
 def test_the_start_of_a_calendars_rule_is_kept_in_the_fix() -> None:
     with pytest.raises(ScheduleError) as refused:
         preview("DTSTART:20270101T090000Z\r\nRRULE:FREQ=WEEKLY;BYDAY=MO\r\n", after=NOW, count=1)
