@@ -393,6 +393,7 @@ async def test_an_id_per_message_stays_the_same_on_every_attempt(house: House, r
 @pytest.mark.parametrize(
     "secret",
     [None, "", "plain", "whsec_", "whsec_!!", a_secret(23), a_secret(65), a_secret(32).removeprefix("whsec_")],
+    ids=["absent", "empty", "plain", "nothing", "no base64", "short", "long", "no prefix"],  # alike in every process
 )
 async def test_a_secret_that_is_none_is_refused_before_anybody_is_called(
     caller: Caller, receiver: Receiver, secret: str | None
