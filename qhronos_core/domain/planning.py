@@ -7,6 +7,7 @@ occurrence plan the same way, with these functions. Everything further ahead is 
 from collections.abc import Set
 from datetime import datetime
 from typing import Final
+from zlib import crc32
 
 from qhronos_core.domain.event import Event
 from qhronos_core.domain.ids import occurrence_id
@@ -28,6 +29,14 @@ def timetable(event: Event) -> Timetable:
     )
 
 
+def lane_of(creator: str) -> int:
+    """One lane for all that a `sub` has made, so that none of them is kept waiting by what another has due.
+
+    Two may share one by chance, of two thousand million.
+    """
+    return crc32(creator.encode()) & 0x7FFF_FFFF
+
+
 def at_instant(event: Event, instant: datetime, ordinal: int, now: datetime) -> Occurrence:
     """The planned row of one instant."""
     return Occurrence(
@@ -40,6 +49,7 @@ def at_instant(event: Event, instant: datetime, ordinal: int, now: datetime) -> 
         due_at=instant,
         ordinal=ordinal,
         event_version=event.version,
+        lane=lane_of(event.created_by),
     )
 
 
@@ -81,6 +91,7 @@ def triggered(event: Event, instant: datetime, now: datetime) -> Occurrence:
         cause=Cause.TRIGGER,
         advances=False,
         event_version=event.version,
+        lane=lane_of(event.created_by),
     )
 
 

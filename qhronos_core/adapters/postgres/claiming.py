@@ -29,6 +29,7 @@ from qhronos_core.adapters.postgres.moves import (
 from qhronos_core.adapters.postgres.pool import Connections, Transaction
 from qhronos_core.adapters.postgres.rows import EVENT, OCCURRENCE, event_of, occurrence_of, uuids
 from qhronos_core.adapters.postgres.time import NOW, StoreTime
+from qhronos_core.adapters.turns import Turns
 from qhronos_core.domain.access import Reach
 from qhronos_core.domain.event import Event, Overlap
 from qhronos_core.domain.ids import EventId, OccurrenceId
@@ -72,6 +73,38 @@ LOCK_DUE: Final[LiteralString] = f"""
                       FOR UPDATE SKIP LOCKED) AS earliest
                 LIMIT %(limit)s) AS due ON true
 """
+LANES_DUE: Final[LiteralString] = f"""
+    -- From each lane's first row to the next lane, by occurrences_lane_idx.
+    WITH RECURSIVE t AS MATERIALIZED (SELECT {NOW} AS now),
+         every (lane) AS (
+             (SELECT o.lane FROM occurrences AS o WHERE o.due_at IS NOT NULL ORDER BY o.lane LIMIT 1)
+              UNION ALL
+             SELECT (SELECT o.lane FROM occurrences AS o WHERE o.due_at IS NOT NULL AND o.lane > every.lane
+                      ORDER BY o.lane LIMIT 1)
+               FROM every WHERE every.lane IS NOT NULL)
+    SELECT every.lane FROM every
+     WHERE every.lane IS NOT NULL
+       AND EXISTS (SELECT FROM occurrences AS o
+                    WHERE o.lane = every.lane
+                      AND o.due_at >= coalesce(%(floor)s::timestamptz, '-infinity') AND o.due_at <= (SELECT now FROM t)
+                      AND (o.lease_until IS NULL OR o.lease_until <= (SELECT now FROM t)))
+"""
+LOCK_OF_LANES: Final[LiteralString] = f"""
+    -- As LOCK_DUE, of each of some lanes. Served by occurrences_lane_idx alone, since only that has the order asked for:
+    -- `lane = ...` and an order of due_at would do for the other, which holds the whole flood before a lane's first row.
+      WITH t AS MATERIALIZED (SELECT {NOW} AS now)
+    SELECT t.now, due.*
+      FROM t LEFT JOIN (
+               SELECT taken.* FROM unnest(%(lanes)s::int[]) AS turn (lane), LATERAL (
+                   SELECT * FROM (
+                       SELECT {OCCURRENCE} FROM occurrences AS o
+                        WHERE (o.lane, o.due_at) >= (turn.lane, coalesce(%(floor)s::timestamptz, '-infinity'))
+                          AND (o.lane, o.due_at) <= (turn.lane, (SELECT now FROM t)) AND o.due_at IS NOT NULL
+                          AND (o.lease_until IS NULL OR o.lease_until <= (SELECT now FROM t))
+                        ORDER BY o.lane, o.due_at LIMIT 1000
+                          FOR UPDATE SKIP LOCKED) AS earliest
+                    LIMIT %(limit)s) AS taken) AS due ON true
+"""
 VERSIONS: Final = "SELECT id, version, status FROM events WHERE id = ANY (%(events)s::uuid[])"
 _EVENTS: Final[LiteralString] = f"SELECT {EVENT} FROM events AS e WHERE e.id = ANY (%(events)s::uuid[])"
 CROWD: Final[LiteralString] = f"""
@@ -102,6 +135,7 @@ class Claiming:
         self._time = time_
         self._clock = clock
         self._events = EventCache()
+        self._turns = Turns()
         self._looked: float | None = None
         self._gap: Gap | None = None
 
@@ -110,12 +144,7 @@ class Claiming:
         floor = await self._floor.parameter()
 
         async def claim(transaction: Transaction) -> Claimed:
-            most = min(limit, _MOST_AT_ONCE)
-            began = time.monotonic()
-            rows = await transaction.rows(LOCK_DUE, {**self._time.parameter(), **floor, "limit": most})
-            self._floor.looked(time.monotonic() - began)
-            now: datetime = rows[0][0]
-            occurrences = [occurrence_of(row[1:]) for row in rows if row[1] is not None]
+            now, occurrences, more = await self._lock_due(transaction, floor, min(limit, _MOST_AT_ONCE))
             if not occurrences:
                 return Claimed((), 0, now, more=False)
             events = await self._events_of(transaction, occurrences)
@@ -123,9 +152,29 @@ class Claiming:
             judged = Look(judge, now, node, lease, self._gap).judged(occurrences, events, crowds)
             await self._write(transaction, [move for move, _ in judged], events, judge, now)
             claims = tuple(Claim(move.now, event) for move, event in judged if move.now.state is DISPATCHING)
-            return Claimed(claims, len(judged), now, more=len(occurrences) >= most)
+            return Claimed(claims, len(judged), now, more=more)
 
         return await self._dispatch.transaction(claim)
+
+    async def _lock_due(
+        self, transaction: Transaction, floor: Mapping[str, datetime | None], limit: int
+    ) -> tuple[datetime, list[Occurrence], bool]:
+        """The earliest due, or of each lane in turn, locked; and whether more is due."""
+        asked = {**self._time.parameter(), **floor}
+        began = time.monotonic()
+        if self._turns.must_ask:
+            found = await transaction.rows(LANES_DUE, asked)
+            self._turns.found([row[0] for row in found], since=began)
+            began = time.monotonic()
+        lanes, share = self._turns.next(limit)
+        if lanes:
+            rows = await transaction.rows(LOCK_OF_LANES, {**asked, "lanes": list(lanes), "limit": share})
+        else:
+            rows = await transaction.rows(LOCK_DUE, {**asked, "limit": limit})
+        self._floor.looked(time.monotonic() - began)
+        occurrences = [occurrence_of(row[1:]) for row in rows if row[1] is not None]
+        more = self._turns.took([occurrence.lane for occurrence in occurrences], shared=lanes, share=share)
+        return rows[0][0], occurrences, more
 
     async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
         moves = list({move.was.id: move for move in reversed(moves)}.values())  # of two for one row the first holds

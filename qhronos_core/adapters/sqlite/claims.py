@@ -16,6 +16,7 @@ from qhronos_core.adapters.sqlite.moves import all_stand, plan_where_free, write
 from qhronos_core.adapters.sqlite.occurrences import free_in_inbox
 from qhronos_core.adapters.sqlite.rows import OCCURRENCE_BLOBS, OCCURRENCE_COLUMNS, at, occurrence_of
 from qhronos_core.adapters.sqlite.statements import BEGUN, UNFINISHED, columns, marks
+from qhronos_core.adapters.turns import Turns
 from qhronos_core.domain.access import Reach
 from qhronos_core.domain.event import Event, Overlap
 from qhronos_core.domain.ids import EventId, OccurrenceId, microseconds
@@ -29,9 +30,29 @@ LOOK_PAUSE: Final = timedelta(seconds=5)  # longer without anybody looking is a 
 
 _DUE: Final = "due_at <= ? AND (lease_until IS NULL OR lease_until <= ?)"
 _AS_TEXT: Final = RowText(OCCURRENCE_COLUMNS, OCCURRENCE_BLOBS, "o")
+_LANE: Final = OCCURRENCE_COLUMNS.index("lane")
 
-_ANY_DUE: Final = f"SELECT 1 FROM occurrences WHERE {_DUE} LIMIT 1"
-_TAKE_DUE: Final = f"""
+ANY_DUE: Final = f"SELECT 1 FROM occurrences WHERE {_DUE} LIMIT 1"
+LANES_DUE: Final = f"""
+    -- from each lane's first row to the next lane, by occurrences_lane_idx (lane, due_at) WHERE due_at IS NOT NULL
+    WITH RECURSIVE every (lane) AS (
+           SELECT min(lane) FROM occurrences WHERE due_at IS NOT NULL
+            UNION ALL
+           SELECT (SELECT o.lane FROM occurrences AS o WHERE o.due_at IS NOT NULL AND o.lane > every.lane
+                    ORDER BY o.lane LIMIT 1)
+             FROM every WHERE every.lane IS NOT NULL)
+    SELECT json_group_array(every.lane) FROM every
+     WHERE EXISTS (SELECT 1 FROM occurrences AS o WHERE o.lane = every.lane AND {_DUE})
+"""
+TAKE_OF_LANES: Final = f"""
+    -- the earliest due of each of some lanes, likewise
+    SELECT json_group_array(json_array({_AS_TEXT.sql}, e.version, e.status))
+      FROM json_each(?) AS turn
+     CROSS JOIN occurrences AS o ON o.id IN (
+             SELECT id FROM occurrences WHERE lane = turn.value AND {_DUE} ORDER BY due_at LIMIT ?)
+      LEFT JOIN events AS e ON e.id = o.event_id
+"""
+TAKE_DUE: Final = f"""
     -- served by occurrences_due_idx (due_at) WHERE due_at IS NOT NULL: rows under a lease stay at its head and are
     -- passed over, at most as many as attempts are under way
     SELECT json_group_array(json_array({_AS_TEXT.sql}, e.version, e.status))
@@ -47,6 +68,7 @@ class Claimer:
     clock: Clock
     looked_at: datetime | None = None  # when this process last wrote down that it looked
     _events: EventCache = field(default_factory=EventCache)
+    _turns: Turns = field(default_factory=Turns)
 
     def nothing_due(self, connection: sqlite3.Connection) -> Claimed | None:
         """The answer where nothing is due and nothing need be written; else None. Needs no write lock."""
@@ -54,7 +76,7 @@ class Claimer:
         if self._must_tell(now):
             return None
         stamp = microseconds(now)
-        if connection.execute(_ANY_DUE, (stamp, stamp)).fetchone():
+        if connection.execute(ANY_DUE, (stamp, stamp)).fetchone():
             return None
         return Claimed((), 0, now, more=False)
 
@@ -64,8 +86,7 @@ class Claimer:
         """In a transaction that holds the write lock, so what is read here is still so when it is written."""
         now = self.clock.now()
         look = Look(judge, now, node, lease, self._look(connection, now))
-        stamp = microseconds(now)
-        rows = _AS_TEXT.read(_one(connection, _TAKE_DUE, (stamp, stamp, limit)))
+        rows, more = self._take(connection, microseconds(now), limit)
         due = [occurrence_of(row) for row in rows]
         events = self._events_of(connection, {row.event_id: rows[place][-2:] for place, row in enumerate(due)})
         judged = look.judged(due, events, _crowds(connection, events.values(), due))
@@ -75,7 +96,21 @@ class Claimer:
             if planned.advances:
                 _plan_beyond(connection, judge, events[move.was.event_id], planned, now)
         claims = tuple(Claim(move.now, event) for move, event in judged if move.now.state is DISPATCHING)
-        return Claimed(claims, len(judged), now, more=len(due) == limit)
+        return Claimed(claims, len(judged), now, more=more)
+
+    def _take(self, connection: sqlite3.Connection, stamp: int, limit: int) -> tuple[list[list[Any]], bool]:
+        """The rows of TAKE_DUE, earliest first or of each lane in turn; whether more is due."""
+        if self._turns.must_ask:
+            began = self._turns.monotonic()
+            lanes = orjson.loads(_one(connection, LANES_DUE, (stamp, stamp)))
+            self._turns.found(lanes, since=began)
+        lanes, share = self._turns.next(limit)
+        if lanes:
+            taken = _one(connection, TAKE_OF_LANES, (orjson.dumps(lanes).decode(), stamp, stamp, share))
+        else:
+            taken = _one(connection, TAKE_DUE, (stamp, stamp, limit))
+        rows = _AS_TEXT.read(taken)
+        return rows, self._turns.took([row[_LANE] for row in rows], shared=lanes, share=share)
 
     def _events_of(self, connection: sqlite3.Connection, at: Mapping[EventId, Sequence[Any]]) -> dict[EventId, Event]:
         """The events at the version and status just read; what is not at hand is read whole."""

@@ -132,14 +132,14 @@ OCCURRENCE_COLUMNS: Final = (
     "id", "event_id", "scheduled_at", "created_at", "updated_at", "round_began_at", "due_at", "cause", "state",
     "advances", "ordinal", "fence", "attempts_made", "attempts_before", "round", "event_version", "held", "inbox_at",
     "lease_until", "node", "holder", "claimed_at", "missed", "missed_since", "reason", "note", "acknowledged_at",
-    "finished_at",
+    "finished_at", "lane",
 )  # fmt: skip
 OCCURRENCE_BLOBS: Final = ("id", "event_id")
 # What a step of an occurrence may change; the rest is said once, when the row is planned.
 MOVING_COLUMNS: Final = tuple(
     name
     for name in OCCURRENCE_COLUMNS
-    if name not in {"id", "event_id", "scheduled_at", "created_at", "cause", "ordinal"}
+    if name not in {"id", "event_id", "scheduled_at", "created_at", "cause", "ordinal", "lane"}
 )
 
 _STATES: Final = {state.value: state for state in State}
@@ -187,6 +187,7 @@ def occurrence_row(occurrence: Occurrence) -> Row:
         occurrence.note,
         stamp(occurrence.acknowledged_at),
         stamp(occurrence.finished_at),
+        occurrence.lane,
     )
 
 
@@ -220,6 +221,7 @@ def occurrence_of(row: Row) -> Occurrence:
         row[25],
         instant(row[26]),
         instant(row[27]),
+        row[28],
     )
 
 

@@ -55,6 +55,7 @@ def crowded(postgres_server: Postgres) -> Iterator[psycopg.Connection[Any]]:
 
 
 _DUE_IDX: Final = "occurrences_due_idx"
+_LANE_IDX: Final = "occurrences_lane_idx"
 _IDS: Final = "{" + ",".join(f"0000000{n}-0000-0000-0000-000000000000" for n in range(9)) + "}"
 _MOVES: Final = json.dumps([{"id": "00000000-0000-0000-0000-000000000000", "was_fence": 0, "was_state": "pending"}])
 
@@ -64,6 +65,12 @@ _STATEMENTS: Final[dict[str, tuple[LiteralString, dict[str, tuple[str, object]],
         claiming.LOCK_DUE,
         {**_CLOCK, "limit": ("bigint", 100)},
         {_DUE_IDX},
+    ),
+    "the lanes in which something is due": (claiming.LANES_DUE, _CLOCK, {_LANE_IDX}),
+    "what is due in some lanes": (
+        claiming.LOCK_OF_LANES,
+        {**_CLOCK, "lanes": ("int[]", "{1,2}"), "limit": ("bigint", 100)},
+        {_LANE_IDX},
     ),
     "the next due": (occurrences.NEXT_DUE, _CLOCK, {_DUE_IDX}),
     "the backlog": (occurrences.BACKLOG, _CLOCK, {_DUE_IDX}),

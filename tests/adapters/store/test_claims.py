@@ -1,6 +1,7 @@
 """What is due, who takes it, and whose word about it counts."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -92,6 +93,40 @@ async def test_the_earliest_due_are_taken_first_and_a_full_look_says_there_may_b
     assert (taken(first), first.more) == (in_order[:2], True)
     assert (taken(second), second.more) == (in_order[2:4], True)
     assert (taken(third), third.more) == (in_order[4:], False)
+
+
+async def test_under_a_flood_of_one_creator_the_lanes_are_served_in_turn(store: Store, clock: FakeClock) -> None:
+    """F39: what one has due delays another by a share, not by all of it."""
+    flood, other = an_event(created_by="ada"), an_event(created_by="bob")
+    floods = [an_occurrence(flood, after(seconds=place), lane=3) for place in range(30)]
+    others = [an_occurrence(other, after(minutes=1, seconds=place), lane=8) for place in range(3)]
+    await kept(store, flood, other, *floods, *others)
+    clock.advance(2 * MINUTE)
+
+    looks = [await look(store, limit=4) for _ in range(3)]
+
+    first, second, third = ([claim.occurrence.scheduled_at for claim in each.claims] for each in looks)
+    assert first == [row.scheduled_at for row in floods[:4]]
+    assert second == [row.scheduled_at for row in (*floods[4:6], *others[:2])]
+    assert third == [row.scheduled_at for row in (*floods[6:8], others[2])]
+    assert all(each.more for each in looks)
+    rest = []
+    while (found := await look(store, limit=4)).claims:
+        rest += [claim.occurrence.scheduled_at for claim in found.claims]
+    assert rest == [row.scheduled_at for row in floods[8:]]
+
+
+async def test_with_fewer_places_than_lanes_each_lane_has_its_turn(store: Store, clock: FakeClock) -> None:
+    events = [an_event(created_by=name) for name in ("ada", "bob", "cyd")]
+    rows = [
+        an_occurrence(event, after(seconds=place), lane=lane) for lane, event in enumerate(events) for place in range(4)
+    ]
+    await kept(store, *events, *rows)
+    clock.advance(MINUTE)
+
+    taken_of = [(await look(store, limit=1)).claims[0].occurrence.lane for _ in range(10)]
+
+    assert sorted(Counter(taken_of[1:]).values()) == [3, 3, 3]
 
 
 async def test_a_leased_row_is_left_alone_until_its_lease_has_lapsed(store: Store, clock: FakeClock) -> None:
