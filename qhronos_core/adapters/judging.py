@@ -3,7 +3,7 @@
 The same in both stores. Nothing is read or written here: the store has locked the rows, and writes the moves at once.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -74,11 +74,14 @@ class Look:
         events: MutableMapping[EventId, Event],
         crowds: Mapping[EventId, Crowd],
     ) -> list[tuple[Move, Event]]:
-        """Every move, earliest due first, with its event as it was when its turn came. `events` are left as they are after.
+        """Every move, earliest due first, with its event as it was when its turn came.
+
+        `events` are changed as the next row of each needs them.
 
         A row whose event is not among `events` is left alone. `crowds`: of the events that mind overlap.
         """
         judged: list[tuple[Move, Event]] = []
+        rows_of = Counter(occurrence.event_id for occurrence in occurrences)
         for occurrence in sorted(occurrences, key=lambda row: row.due_at or self.now):
             if (event := events.get(occurrence.event_id)) is None:
                 continue
@@ -87,7 +90,8 @@ class Look:
             due = Due(occurrence, event, self.now, self.node, self.lease, self.gap, unfinished, queued)
             move = self.judge.judge(due)
             judged.append((move, event))
-            events[event.id] = _left_by(move, event)
+            if rows_of[event.id] > 1:
+                events[event.id] = _left_by(move, event)
             if crowd is not None:
                 crowd.now(move.now)
         return judged

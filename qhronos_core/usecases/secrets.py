@@ -2,12 +2,17 @@
 
 import json
 from datetime import datetime
+from functools import lru_cache
+from typing import Final
 
 from qhronos_core.domain.event import Event
 from qhronos_core.domain.ids import EventId
 from qhronos_core.ports import EventSecrets, SecretKeeper, Vault
 
-_NONE = EventSecrets()
+_NONE: Final = EventSecrets()
+_KEPT_OPEN: Final = (
+    1_024  # bundles of the last events that were sent, so that a busy one is not opened at every attempt
+)
 
 
 def keeper_of(vault: Vault) -> SecretKeeper:
@@ -19,12 +24,14 @@ def keeper_of(vault: Vault) -> SecretKeeper:
         }
         return vault.seal(json.dumps(told).encode(), context=_context(event_id))
 
-    def opened(event: Event) -> EventSecrets:
-        if event.secrets is None:
-            return _NONE
-        told = json.loads(vault.open(event.secrets, context=_context(event.id)))
+    @lru_cache(maxsize=_KEPT_OPEN)
+    def opened_bundle(event_id: EventId, sealed: bytes) -> EventSecrets:
+        told = json.loads(vault.open(sealed, context=_context(event_id)))
         retired = tuple((secret, datetime.fromisoformat(until)) for secret, until in told["retired"])
         return EventSecrets(told["hmac"], retired, told["headers"])
+
+    def opened(event: Event) -> EventSecrets:
+        return _NONE if event.secrets is None else opened_bundle(event.id, event.secrets)
 
     return SecretKeeper(seal=seal, open=opened)
 

@@ -27,7 +27,7 @@ _BY_KEY: Final[LiteralString] = f"""
 _ALIKE: Final = """
     SELECT id FROM events
      WHERE created_by = %(by)s AND likeness = %(likeness)s AND status = 'active' AND id <> %(id)s
-     ORDER BY created_at DESC, id DESC LIMIT %(limit)s
+     LIMIT %(limit)s
 """
 _COUNT_LIVE: Final = "SELECT count(*) FROM events WHERE created_by = %(by)s AND status <> 'deleted'"
 _RUNS_PER_DAY: Final = """

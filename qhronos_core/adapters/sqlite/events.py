@@ -30,6 +30,14 @@ _COLUMNS: Final = columns(EVENT_COLUMNS)
 _WRITTEN: Final = (*EVENT_COLUMNS, *EVENT_COLUMNS_FOR_FINDING)
 
 
+LOOK_ALIKES: Final = """
+    -- in no order: of a thousand alike, the first found will do
+    SELECT id FROM events
+     WHERE created_by = ? AND likeness = ? AND status = 'active' AND status <> 'deleted' AND id <> ?
+     LIMIT ?
+"""
+
+
 class SqliteEvents:
     def __init__(self, readers: Readers, clock: Clock, store_id: UUID) -> None:
         self._readers = readers
@@ -97,13 +105,7 @@ class SqliteEvents:
         return await self._readers.read(read)
 
     async def look_alikes(self, event: Event, limit: int) -> Sequence[EventId]:
-        sql = """
-            SELECT id FROM events
-             WHERE created_by = ? AND likeness = ? AND status = 'active' AND status <> 'deleted' AND id <> ?
-             ORDER BY created_at, id LIMIT ?
-        """
-        parameters = (event.created_by, likeness(event), event.id.bytes, limit)
-        return await self._ids(sql, parameters)
+        return await self._ids(LOOK_ALIKES, (event.created_by, likeness(event), event.id.bytes, limit))
 
     async def count_live(self, created_by: str) -> int:
         sql = "SELECT count(*) FROM events WHERE created_by = ? AND status <> 'deleted'"

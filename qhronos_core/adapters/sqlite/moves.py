@@ -14,7 +14,6 @@ from qhronos_core.adapters.sqlite.rows import (
     MOVING_COLUMNS,
     OCCURRENCE_COLUMNS,
     attempt_row,
-    column,
     occurrence_row,
 )
 from qhronos_core.adapters.sqlite.statements import UNFINISHED, columns, marks
@@ -59,7 +58,8 @@ def _step(move: Move) -> tuple[tuple[str, ...], list[Any]]:
     for name, before, after in zip(MOVING_COLUMNS, _MOVING(move.was), _MOVING(move.now), strict=True):
         if before is not after and before != after:
             changed.append(name)
-            row.append(column(after))
+            # a StrEnum is bound as its text, a bool as 0 or 1
+            row.append(microseconds(after) if type(after) is datetime else after)
     if not changed:
         changed.append("fence")
         row.append(move.now.fence)

@@ -148,15 +148,6 @@ _REASONS: Final = {reason.value: reason for reason in Reason}
 _HELD: Final = {held.value: held for held in Held}
 
 
-def column(value: Any) -> Any:
-    """One value of an occurrence, as its column holds it."""
-    if isinstance(value, datetime):
-        return microseconds(value)
-    if isinstance(value, UUID):
-        return value.bytes
-    return value  # a StrEnum is bound as its text, a bool as 0 or 1
-
-
 def occurrence_row(occurrence: Occurrence) -> Row:
     return (
         occurrence.id.bytes,
@@ -232,7 +223,20 @@ ATTEMPT_COLUMNS: Final = (
 
 
 def attempt_row(attempt: Attempt) -> Row:
-    return tuple(column(getattr(attempt, name)) for name in ATTEMPT_COLUMNS)
+    return (
+        attempt.occurrence_id.bytes,
+        attempt.number,
+        microseconds(attempt.started_at),
+        microseconds(attempt.finished_at),
+        attempt.outcome,
+        attempt.status_code,
+        attempt.error,
+        attempt.duration_ms,
+        stamp(attempt.retry_at),
+        attempt.destination,
+        attempt.response,
+        attempt.node,
+    )
 
 
 def attempt_of(row: Row) -> Attempt:
@@ -316,7 +320,13 @@ REVOCATION_COLUMNS: Final = ("id", "created_at", "jti", "sub", "issued_before")
 
 
 def revocation_row(revocation: Revocation) -> Row:
-    return tuple(column(getattr(revocation, name)) for name in REVOCATION_COLUMNS)
+    return (
+        revocation.id.bytes,
+        microseconds(revocation.created_at),
+        raw(revocation.jti),
+        revocation.sub,
+        stamp(revocation.issued_before),
+    )
 
 
 def revocation_of(row: Row) -> Revocation:
