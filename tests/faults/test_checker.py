@@ -9,7 +9,8 @@ from tests.faults.rig.receiver import Received
 
 DUE = datetime(2027, 1, 1, 12, tzinfo=UTC)
 WANTED = [Wanted("e", DUE)]
-SENT = Received(DUE.timestamp() + 0.01, "/", "o", 1, "0", "v1,x", "h", "e", "2027-01-01T12:00:00Z", True)
+AT = DUE.timestamp() + 0.01
+SENT = Received(AT, "/", "o", 1, "0", "v1,x", "h", "e", "2027-01-01T12:00:00Z", True, AT + 0.1)
 
 
 def row(**fields: Any) -> dict[str, Any]:
@@ -34,3 +35,15 @@ def test_each_fault_is_seen() -> None:
     twice = [{"number": 1, "outcome": "accepted"}, {"number": 2, "outcome": "accepted"}]
     assert judge(WANTED, [SENT], [row()], {"o": twice}).faults["fence breach"] == 1
     assert judge(WANTED, [SENT, SENT], [row()]).duplicates == 1
+
+
+def test_a_duplicate_is_explained_by_a_fault_between_request_and_record_and_by_nothing_else() -> None:
+    again = replace(SENT, at=AT + 5, answered_at=AT + 5.1)
+    for blows, unexplained in (
+        ([], 1),
+        ([(AT - 1, AT - 0.1)], 1),
+        ([(AT + 0.05, AT + 0.2)], 0),
+        ([(AT + 3, AT + 6)], 1),
+    ):
+        verdict = judge(WANTED, [SENT, again], [row()], blows=blows)
+        assert (verdict.duplicates, verdict.faults["unexplained"]) == (1, unexplained), blows

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,7 @@ class Cluster:
     settings: Mapping[str, str] = field(default_factory=dict)
     nodes: "dict[int, Node]" = field(default_factory=dict)
 
-    def environ(self, failpoint: str = "") -> dict[str, str]:
+    def environ(self, failpoint: str = "", more: Mapping[str, str] | None = None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("QHRONOS_")}
         config = self.directory / "config.yaml"
         config.write_text("server: {}\n")
@@ -65,18 +65,29 @@ class Cluster:
             environ["REDIS_URL"] = self.redis_url
         if failpoint:
             environ["QHRONOS_FAILPOINT"] = failpoint
-        return environ
+        return {**environ, **(more or {})}
 
-    def start(self, number: int = 1, *, failpoint: str = "", planted: str = "") -> "Node":
-        """Start a node and wait until it answers (or, with a failpoint, until it answers or is dead)."""
+    def start(
+        self,
+        number: int = 1,
+        *,
+        failpoint: str = "",
+        planted: str = "",
+        environ: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> "Node":
+        """Start a node and wait until it answers (or, with a failpoint, until it answers or is dead).
+
+        `environ`: for this node, over all else. `under`: a command the node is run by, as `faketime` or `prlimit`.
+        """
         port = free_port()
         log = (self.directory / f"node-{number}.log").open("ab")
         bug = f"from tests.faults.planted import plant; plant({planted!r}); from qhronos_mcp.cli import main; main()"
         program = ["-c", bug] if planted else ["-m", "qhronos_mcp"]
         process = subprocess.Popen(
-            [sys.executable, *program, "serve", "--port", str(port)],
+            [*under, sys.executable, *program, "serve", "--port", str(port)],
             cwd=ROOT,
-            env=self.environ(failpoint),
+            env=self.environ(failpoint, environ),
             stdout=log,
             stderr=log,
         )

@@ -23,6 +23,7 @@ class Received:
     event_id: str
     scheduled_at: str
     accepted: bool
+    answered_at: float  # when the answer is given; known beforehand
 
 
 @dataclass
@@ -57,9 +58,10 @@ class Receiver:
                 nth = self._seen[path] = self._seen.get(path, 0) + 1
                 status = self.answers(path, nth)
                 told = json.loads(body)
+                at, takes = time.time(), self.takes(path)
                 self.log.append(
                     Received(
-                        at=time.time(),
+                        at=at,
                         path=path,
                         webhook_id=headers.get("webhook-id", ""),
                         attempt=int(headers.get("qhronos-attempt", "0")),
@@ -69,10 +71,11 @@ class Receiver:
                         event_id=told["event_id"],
                         scheduled_at=told["scheduled_at"],
                         accepted=status is not None and 200 <= status < 300,
+                        answered_at=at + takes,
                     )
                 )
                 self._came.set()
-                if takes := self.takes(path):
+                if takes:
                     await asyncio.sleep(takes)
                 if status is None:
                     return
