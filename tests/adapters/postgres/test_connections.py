@@ -15,7 +15,6 @@ from qhronos_core.adapters.postgres.pool import Transaction
 from qhronos_core.domain.errors import InvalidInputError, KeyTakenError, StaleError, StoreUnavailableError
 from qhronos_core.domain.lifecycle import COMPLETED
 from qhronos_core.ports import Changes, EventQuery, EventSave, InboxQuery, Page, Store
-from tests.adapters.postgres.proxy import Proxy, proxied
 from tests.adapters.store.scenes import (
     ALL,
     an_entry,
@@ -29,6 +28,7 @@ from tests.adapters.store.scenes import (
     row,
 )
 from tests.clock import NOON, FakeClock
+from tests.faults.rig.proxy import Cut, Proxy, proxied
 from tests.servers import Postgres, private_postgres
 
 UNPREPARED = PoolSettings(prepare_threshold=None)  # so that the proxy can read along
@@ -127,13 +127,13 @@ async def test_after_a_crash_the_id_of_a_transaction_proves_nothing(
 # --- an answer that never comes -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("passes_on", [True, False])
+@pytest.mark.parametrize("where", [Cut.AFTER, Cut.BEFORE])
 async def test_a_create_cut_inside_its_commit_makes_one_event(
-    cut_store: tuple[PostgresStore, Proxy], passes_on: bool
+    cut_store: tuple[PostgresStore, Proxy], where: Cut
 ) -> None:
     store, proxy = cut_store
     for n in range(20):
-        proxy.cut(b"COMMIT", passes_on=passes_on)
+        proxy.cut(b"COMMIT", where)
         event = an_event(key=f"k{n}")
         await store.commit(Changes(saves=[EventSave(event)], planned=[an_occurrence(event)], entries=[an_entry(event)]))
     assert proxy.cuts == 20
@@ -141,44 +141,44 @@ async def test_a_create_cut_inside_its_commit_makes_one_event(
     assert len(await journal(store)) == 20
 
 
-@pytest.mark.parametrize("passes_on", [True, False])
+@pytest.mark.parametrize("where", [Cut.AFTER, Cut.BEFORE])
 async def test_a_refusal_is_still_a_refusal_when_a_connection_was_cut_before(
-    cut_store: tuple[PostgresStore, Proxy], passes_on: bool
+    cut_store: tuple[PostgresStore, Proxy], where: Cut
 ) -> None:
     store, proxy = cut_store
     event = an_event(key="k")
     await kept(store, event)
-    proxy.cut(b"INSERT INTO events", passes_on=passes_on)
+    proxy.cut(b"INSERT INTO events", where)
     with pytest.raises(KeyTakenError):
         await kept(store, an_event(key="k"))
-    proxy.cut(b"UPDATE events", passes_on=passes_on)
+    proxy.cut(b"UPDATE events", where)
     with pytest.raises(StaleError):
         await store.commit(Changes(saves=[EventSave(event, replace(event, version=9))]))
 
 
-@pytest.mark.parametrize("passes_on", [True, False])
+@pytest.mark.parametrize("where", [Cut.AFTER, Cut.BEFORE])
 async def test_a_claim_cut_inside_its_commit_is_the_nodes_own(
-    cut_store: tuple[PostgresStore, Proxy], passes_on: bool
+    cut_store: tuple[PostgresStore, Proxy], where: Cut
 ) -> None:
     store, proxy = cut_store
     event = an_event()
     await kept(store, event, an_occurrence(event))
-    proxy.cut(b"COMMIT", passes_on=passes_on)
+    proxy.cut(b"COMMIT", where)
     (claim,) = (await look(store)).claims
     assert (await row(store, claim.occurrence)) == claim.occurrence
     assert claim.occurrence.fence == 1
 
 
-@pytest.mark.parametrize("passes_on", [True, False])
+@pytest.mark.parametrize("where", [Cut.AFTER, Cut.BEFORE])
 async def test_an_outcome_whose_answer_was_cut_counts_as_written_once(
-    cut_store: tuple[PostgresStore, Proxy], passes_on: bool
+    cut_store: tuple[PostgresStore, Proxy], where: Cut
 ) -> None:
     store, proxy = cut_store
     event = an_event()
     await kept(store, event, an_occurrence(event))
     (claim,) = (await look(store)).claims
     move = completed(claim.occurrence, claim.occurrence.scheduled_at)
-    proxy.cut(b"json_to_recordset", passes_on=passes_on)
+    proxy.cut(b"json_to_recordset", where)
 
     assert await store.settle([move]) == {claim.occurrence.id}
     assert await store.settle([move]) == frozenset()
@@ -197,7 +197,7 @@ async def test_an_outcome_still_being_written_when_its_answer_was_cut_counts_onc
     (claim,) = (await look(store)).claims
     async with await psycopg.AsyncConnection.connect(url) as other:
         await other.execute("SELECT FROM occurrences WHERE id = %s FOR UPDATE", [claim.occurrence.id])
-        proxy.cut(b"json_to_recordset", passes_on=True, awaits_answer=False)
+        proxy.cut(b"json_to_recordset", Cut.BEHIND)
         settling = asyncio.create_task(store.settle([completed(claim.occurrence, claim.occurrence.scheduled_at)]))
         await _until_somebody_waits(url, 2)
         await other.rollback()
@@ -205,14 +205,14 @@ async def test_an_outcome_still_being_written_when_its_answer_was_cut_counts_onc
     assert [entry.kind for entry in await journal(store)] == ["occurrence.due", "occurrence.completed"]
 
 
-@pytest.mark.parametrize("passes_on", [True, False])
+@pytest.mark.parametrize("where", [Cut.AFTER, Cut.BEFORE])
 async def test_an_inbox_item_taken_when_the_answer_was_cut_is_the_takers(
-    cut_store: tuple[PostgresStore, Proxy], passes_on: bool
+    cut_store: tuple[PostgresStore, Proxy], where: Cut
 ) -> None:
     store, proxy = cut_store
     event = an_event()
     await kept(store, event, handed_over(event))
-    proxy.cut(b"COMMIT", passes_on=passes_on)
+    proxy.cut(b"COMMIT", where)
     (item,) = await store.claim_inbox(InboxQuery(), ALL, holder="h", actor="ada")
     assert await store.occurrences.held_by("h", 10) == [item]
     assert item.fence == 1
