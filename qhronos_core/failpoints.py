@@ -16,6 +16,7 @@ class FailpointError(Exception):
 def failpoint(name: str) -> None:
     if not ARMED or name != _POINT:
         return
+    os.write(2, f"failpoint {name}\n".encode())  # so that whoever armed it knows
     if _DEED == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif _DEED == "raise":

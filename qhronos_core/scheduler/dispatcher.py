@@ -130,10 +130,13 @@ class Dispatcher:
         settings = self._settings
         limit = min(settings.batch, self.free_slots)
         asked_at = self._clock.now()
+        taken_at = (
+            self._clock.monotonic()
+        )  # before the store was asked: a node stopped right after is not wrong about its lease
         claimed = await self._store.claim_due(node=settings.node, lease=settings.lease, limit=limit, judge=self._judge)
-        failpoint("after_claim")
+        if claimed.claims:
+            failpoint("after_claim")
         self._synced(claimed.now, asked_at)
-        taken_at = self._clock.monotonic()
         for claim in claimed.claims:
             self._occupied += 1
             task = asyncio.create_task(self._attempt(claim, taken_at))

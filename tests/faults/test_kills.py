@@ -1,4 +1,4 @@
-"""A node is killed at each point of the claim-send-settle path, and started again: nothing is lost, no id changes (F1, F3)."""
+"""Nodes are killed, stopped and told to end while work is under way (F1, F4, F6, F45, F48)."""
 
 import asyncio
 import signal
@@ -6,13 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.faults.rig.checker import Verdict, Wanted, judge
 from tests.faults.rig.nodes import Cluster, Node, a_cluster
 from tests.faults.rig.receiver import Receiver
 
-WITHIN = 40.0
+WITHIN = 60.0
 
 
 def webhook(receiver: Receiver, path: str = "/hook") -> dict[str, Any]:
@@ -35,39 +33,6 @@ async def all_finished(node: Node, events: list[str]) -> list[dict[str, Any]]:
 
 def verdict_on(node: Node, wanted: list[Wanted], receiver: Receiver, rows: list[dict[str, Any]]) -> Verdict:
     return judge(wanted, receiver.log, rows, {row["id"]: node.attempts(row["id"]) for row in rows})
-
-
-@pytest.mark.parametrize(
-    "failpoint", ["after_plan_insert", "after_claim", "before_send", "after_send_before_record", "after_record"]
-)
-async def test_killed_at_a_failpoint_and_started_again(cluster: Cluster, receiver: Receiver, failpoint: str) -> None:
-    first = await asyncio.to_thread(cluster.start)
-    due = soon(4)
-    events = [
-        (await asyncio.to_thread(first.create, schedule=due.isoformat(), action=webhook(receiver, f"/{n}")))["id"]
-        for n in range(3)
-    ]
-    ids = {event: (await asyncio.to_thread(first.occurrences, event))[0]["id"] for event in events}
-    first.kill()
-    dying = await asyncio.to_thread(cluster.start, failpoint=f"{failpoint}:kill")
-    if failpoint == "after_plan_insert":
-        with pytest.raises((OSError, AssertionError)):  # it dies in the middle of answering
-            await asyncio.to_thread(dying.create, schedule=due.isoformat(), action=webhook(receiver, "/late"))
-    assert await dying.until_dead() == -signal.SIGKILL
-
-    again = await asyncio.to_thread(cluster.start)
-    listed = await asyncio.to_thread(again.ask, "GET", "/events")
-    every = [event["id"] for event in listed[1]]
-    assert set(events) <= set(every)
-    rows = await all_finished(again, every)
-
-    wanted = [Wanted(event, due) for event in every]
-    verdict = verdict_on(again, wanted, receiver, rows)
-    assert verdict.clean(), verdict
-    assert {row["event_id"]: row["id"] for row in rows if row["event_id"] in ids} == ids
-    assert {row["status"] for row in rows} == {"completed"}
-    if failpoint not in ("after_send_before_record", "before_send"):
-        assert verdict.duplicates == 0, verdict
 
 
 async def test_nodes_are_killed_at_random_while_hundreds_fall_due(cluster: Cluster, receiver: Receiver) -> None:

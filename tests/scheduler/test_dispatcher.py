@@ -9,7 +9,7 @@ import pytest
 from qhronos_core.domain.event import ActionType
 from qhronos_core.domain.lifecycle import COMPLETED, DISPATCHING, PENDING
 from qhronos_core.domain.occurrence import AttemptOutcome
-from qhronos_core.ports import Delivery, EventSecrets, Outcome
+from qhronos_core.ports import Claimed, Delivery, EventSecrets, Outcome
 from qhronos_core.scheduler.dispatcher import Dispatcher, DispatchSettings
 from tests.world import ACCEPT, NOON, OWNER, OpenHosts, World
 
@@ -90,6 +90,26 @@ async def test_a_claim_that_waited_longer_than_its_lease_is_not_sent(world: Worl
     dispatcher = dispatcher_of(world, lease=timedelta(seconds=30))
     claimed = await dispatcher.claim()
     world.clock.advance(timedelta(seconds=30))
+    await dispatcher.drain()
+    assert len(claimed.claims) == 1
+    assert world.courier.deliveries == []
+
+
+async def test_a_node_stopped_in_the_middle_of_its_claim_knows_that_its_lease_has_lapsed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F5: the lease runs from before the store is asked, however long this node sleeps until it has the answer."""
+    await many_due(world, 1)
+    claim_due = world.store.claim_due
+
+    async def stopped(**asked: Any) -> Claimed:
+        claimed = await claim_due(**asked)
+        world.clock.advance(timedelta(seconds=30))
+        return claimed
+
+    monkeypatch.setattr(world.store, "claim_due", stopped)
+    dispatcher = dispatcher_of(world, lease=timedelta(seconds=30))
+    claimed = await dispatcher.claim()
     await dispatcher.drain()
     assert len(claimed.claims) == 1
     assert world.courier.deliveries == []
