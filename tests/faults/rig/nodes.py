@@ -106,6 +106,7 @@ class Node:
     process: "subprocess.Popen[bytes]"
     port: int
     log: Path
+    answered: bool = False
 
     @property
     def alive(self) -> bool:
@@ -116,6 +117,7 @@ class Node:
         while time.monotonic() < deadline and self.alive:
             with suppress(OSError):
                 if self.ask("GET", "/health")[0] == 200:
+                    self.answered = True
                     return
             time.sleep(0.05)
         if self.alive:

@@ -162,7 +162,7 @@ async def loaded(scene: Scene, events: int, *, begin: datetime | None = None, pa
     wanted: list[Wanted] = []
 
     async def create(number: int) -> None:
-        start = begin + timedelta(seconds=number % SPACING)
+        start = begin + timedelta(milliseconds=scene.rng.randrange(SPACING * 1000))  # a steady flow, not bursts
         fields: dict[str, Any] = {
             "schedule": f"every {SPACING}s",
             "start_time": start.isoformat(),

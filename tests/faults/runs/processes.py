@@ -15,9 +15,15 @@ async def quiet(_scene: Scene, over: asyncio.Event) -> None:
 
 
 async def killed(scene: Scene, over: asyncio.Event) -> None:
+    """Every 2 s, whichever of them: it is started again at once."""
+    restarts: set[asyncio.Task[None]] = set()
     while not over.is_set():
-        await asyncio.sleep(2)
-        await kill(scene, scene.rng.choice(NODES))
+        beat = asyncio.create_task(asyncio.sleep(2))
+        up = [number for number in NODES if scene.cluster.nodes[number].answered and scene.cluster.nodes[number].alive]
+        if up:
+            restarts.add(asyncio.create_task(kill(scene, scene.rng.choice(up))))
+        await beat
+    await asyncio.gather(*restarts)
 
 
 async def kill(scene: Scene, number: int) -> None:
@@ -25,8 +31,8 @@ async def kill(scene: Scene, number: int) -> None:
     at = time.time()
     scene.cluster.nodes[number].kill()
     scene.blows.append((at - UNRECORDED, at + 0.05))
-    await scene.start(number)
     scene.figures["kills"] = len(scene.blows)
+    await scene.start(number)
 
 
 async def rolled(scene: Scene, over: asyncio.Event) -> None:
