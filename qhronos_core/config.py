@@ -249,6 +249,11 @@ class AuthSettings(Section):
     at_rest_key: Annotated[
         Secret, Field(description="Encrypts stored secrets: 32 bytes as URL-safe base64. PostgreSQL: else derived.")
     ] = None
+    previous_at_rest_keys: Annotated[
+        tuple[SecretStr, ...],
+        BeforeValidator(_listed),
+        Field(description="Other at-rest keys: what they encrypted still opens, until it is encrypted anew."),
+    ] = ()
 
 
 class SchedulerSettings(Section):
@@ -609,6 +614,11 @@ def _refuse_weak_secrets(settings: Settings) -> None:
             )
     if auth.at_rest_key is not None and not is_at_rest_key(auth.at_rest_key.get_secret_value()):
         raise ConfigError(f"auth.at_rest_key must be 32 bytes as URL-safe base64. {_MAKE_ONE}")
+    for other in auth.previous_at_rest_keys:
+        if not is_at_rest_key(other.get_secret_value()):
+            raise ConfigError("auth.previous_at_rest_keys must hold keys of 32 bytes as URL-safe base64")
+        if other == auth.at_rest_key:
+            raise ConfigError("auth.previous_at_rest_keys holds the current auth.at_rest_key; keep only others there")
 
 
 def _refuse_weak(name: str, secret: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from qhronos_core.domain.access import Access, Reach
+from qhronos_core.domain.errors import UnavailableError
 from qhronos_core.domain.event import ActionType, Event, EventStatus
 from qhronos_core.domain.ids import EventId, OccurrenceId, TokenId
 from qhronos_core.domain.journal import Cursor, JournalPage
@@ -399,6 +400,49 @@ class Subscriptions(Protocol):
         ...
 
 
+class SealedIn(StrEnum):
+    """The tables in which secrets stand."""
+
+    EVENTS = "events"
+    SUBSCRIPTIONS = "subscriptions"
+
+    def context(self, row: object) -> str:
+        """What a secret in this row is bound to."""
+        return f"{self}:{row}"
+
+
+@dataclass(frozen=True, slots=True)
+class SealedValue:
+    """A sealed secret, and the row it stands in."""
+
+    table: SealedIn
+    row: str
+    sealed: bytes = field(repr=False)
+
+    @property
+    def context(self) -> str:
+        return self.table.context(self.row)
+
+
+class SealedValues(Protocol):
+    """Everything the store keeps sealed, as bytes; what begins alike was sealed with the same key."""
+
+    async def heads(self, length: int) -> Mapping[bytes, int]:
+        """How many values there are of each beginning. Looks at every row."""
+        ...
+
+    async def without(self, head: bytes, *, after: SealedValue | None, limit: int) -> Sequence[SealedValue]:
+        """Values with another beginning than `head`, in the order of tables and rows, from the one after `after`."""
+        ...
+
+    async def replace(self, values: Sequence[tuple[SealedValue, bytes]]) -> int:
+        """Write the new bytes of each whose old ones still stand there, in one transaction; how many those were.
+
+        The version of an event stays: what was asked for has not changed.
+        """
+        ...
+
+
 PRESENT_FOR: Final = timedelta(seconds=30)
 
 
@@ -445,6 +489,9 @@ class Store(Protocol):
 
     @property
     def subscriptions(self) -> Subscriptions: ...
+
+    @property
+    def sealed(self) -> SealedValues: ...
 
     async def now(self) -> datetime:
         """The store's clock, which decides what is due."""
@@ -576,17 +623,56 @@ class Limits(Protocol):
 
 
 class VaultError(Exception):
-    """A ciphertext that is not what was sealed here, or whose key is not in the ring. Says nothing about its content."""
+    """A ciphertext that is not what was sealed here. Says nothing about its content."""
+
+
+class KeyMissingError(VaultError, UnavailableError):
+    """Sealed with a key that is not in the ring of this node. Another node may have it, or an operator."""
+
+    code = "key_missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server lacks the key that a secret was sealed with. Try again later; its operator runs qhronos doctor."
+        )
 
 
 class Vault(Protocol):
-    """AES-256-GCM at rest (security.md §4). `context` binds a ciphertext to its row."""
+    """AES-256-GCM at rest (security.md §4). `context` binds a ciphertext to its row.
+
+    What was sealed with one key begins with the same HEAD_BYTES, its head.
+    """
 
     def seal(self, plain: bytes, *, context: str) -> bytes: ...
 
     def open(self, sealed: bytes, *, context: str) -> bytes:
-        """Raises VaultError: changed, moved to another row, or sealed with a key that is not kept."""
+        """Raises VaultError: changed, or moved to another row; KeyMissingError."""
         ...
+
+    def head(self) -> bytes:
+        """The head of what is sealed now."""
+        ...
+
+    def opens(self, head: bytes) -> bool:
+        """Whether the key of this head is kept."""
+        ...
+
+
+HEAD_BYTES: Final = 9
+
+
+class KeyFiles(Protocol):
+    """The at-rest key where this installation makes it for itself, and those it took the place of."""
+
+    def renew(self, at: datetime) -> None:
+        """A new key for all processes on this data directory; the old one is kept beside it. A crash leaves both or neither."""
+        ...
+
+    def retired(self) -> Mapping[bytes, datetime]:
+        """The heads of the keys kept beside the present one, and since when each seals nothing."""
+        ...
+
+    def forget(self, heads: Iterable[bytes]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

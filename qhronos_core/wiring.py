@@ -21,16 +21,17 @@ import structlog
 from qhronos_core.adapters.clock import SystemClock
 from qhronos_core.config import Settings
 from qhronos_core.domain.announcement import ERROR_NUMBERS
-from qhronos_core.domain.errors import StoreUnavailableError, UnavailableError
+from qhronos_core.domain.errors import StartRefusedError, StoreUnavailableError, UnavailableError
 from qhronos_core.domain.event import Action, ActionType
 from qhronos_core.domain.judgement import Judgement
 from qhronos_core.domain.schedule import tzdata_version
-from qhronos_core.ports import Callbacks, Clock, Courier, Journal, Limits, Signals, Store, Vault
+from qhronos_core.ports import HEAD_BYTES, Callbacks, Clock, Courier, Journal, Limits, Signals, Store, Vault
 from qhronos_core.scheduler.dispatcher import Dispatcher, DispatchSettings, Hosts
 from qhronos_core.scheduler.loop import Loop
 from qhronos_core.scheduler.retention import Kept, Retention
 from qhronos_core.scheduler.subscriptions import Deliveries, DeliveriesSettings
 from qhronos_core.usecases.announcements import Announcements
+from qhronos_core.usecases.at_rest import AtRest
 from qhronos_core.usecases.events import EventCases, EventRules
 from qhronos_core.usecases.occurrences import OccurrenceCases
 from qhronos_core.usecases.secrets import keeper_of
@@ -42,6 +43,7 @@ from qhronos_core.usecases.zones import follow_zones
 _log = structlog.get_logger(__name__)
 
 if TYPE_CHECKING:
+    from qhronos_core.adapters.local.at_rest import AtRestFiles
     from qhronos_core.domain.destination import EgressPolicy
 
 
@@ -76,6 +78,7 @@ class Core:
     clients: ConnectedClients = field(default_factory=ConnectedClients)  # kept up to date by `/ws`
     secrets_made: tuple[Path, ...] = ()  # files of this first start
     subscriptions: SubscriptionCases | None = None  # None: no callbacks are made
+    at_rest: AtRest | None = None
     _loop: Loop | None = None
     _deliveries: Deliveries | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -182,6 +185,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
         signals = await _signals(settings, stack)
         limits = _limits(settings, stack)
         vault = keys.vault()
+        await keys.require_old(store, vault)
         couriers, check_destination, hosts = await _couriers(settings, stack)
         callbacks = await _callbacks(settings, stack)
         keeper = keeper_of(vault)
@@ -233,6 +237,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
             started_at=clock.now(),
             clients=clients,
             secrets_made=keys.made,
+            at_rest=AtRest(store, vault, keys.files()),
             subscriptions=SubscriptionCases(
                 store,
                 signals,
@@ -298,12 +303,43 @@ class _Keys:
     at_rest_key: bytes
 
     def vault(self) -> Vault:
-        from qhronos_core.adapters.local.vault import AesVault, derived_key
+        from qhronos_core.adapters.local.at_rest import AtRestFiles
+        from qhronos_core.adapters.local.vault import AesVault, derived_key, read_key
 
         # Without a key of its own the at-rest key is derived from the signing secret, so rotating that retires this.
-        previous = self.settings.auth.previous_secrets.values()
-        retired = [derived_key(secret) for secret in (self.jwt_secret, *(each.get_secret_value() for each in previous))]
-        return AesVault(self.at_rest_key, retired=retired)
+        auth = self.settings.auth
+        signing = (self.jwt_secret, *(each.get_secret_value() for each in auth.previous_secrets.values()))
+        others = (
+            *(read_key(each.get_secret_value()) for each in auth.previous_at_rest_keys),
+            *(derived_key(secret) for secret in signing),
+        )
+        files = self.files()
+        if files is not None:
+            found = files.keys()
+            return AesVault(found.current, retired=(*found.retired, *others), renewed=files.renewed)
+        if self.settings.embedded:  # the files of a node that has its key from the configuration by now
+            others = (*others, *AtRestFiles(self.settings.data_dir).kept())
+        return AesVault(self.at_rest_key, retired=others)
+
+    def files(self) -> "AtRestFiles | None":
+        """None: the at-rest key is configured, or derived."""
+        from qhronos_core.adapters.local.at_rest import AtRestFiles
+
+        if not self.settings.embedded or self.settings.auth.at_rest_key is not None:
+            return None
+        return AtRestFiles(self.settings.data_dir)
+
+    async def require_old(self, store: Store, vault: Vault) -> None:
+        """Refuse to go on with a key that this start has made where the store holds secrets sealed with an earlier one."""
+        made = [file for file in self.made if file.name == "at_rest_key"]
+        if not made or all(vault.opens(head) for head in await store.sealed.heads(HEAD_BYTES)):
+            return
+        made[0].unlink()
+        raise StartRefusedError(
+            f"{made[0]} is missing, and the store holds secrets that only its key opens: put it back from your backup."
+            " If it is lost for good, so are they: write a new key there (mode 600) with"
+            " python3 -c 'import secrets; print(secrets.token_urlsafe(32))', and make those webhooks anew"
+        )
 
     def tokens(self, store: Store, clock: Clock, signals: Signals) -> TokenCases:
         from qhronos_core.adapters.local.jwt import Jwt

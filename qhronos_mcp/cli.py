@@ -1,4 +1,4 @@
-"""`qhronos` on the command line: serve, stdio, demo, migrate, token, secret, doctor.
+"""`qhronos` on the command line: serve, stdio, demo, migrate, token, secret, rotate-key, doctor.
 
 Heavy imports are inside the commands, so that `qhronos --help` and the first answer over stdio come at once.
 Credentials are never taken as arguments: arguments show in `ps` (security.md S42).
@@ -141,6 +141,31 @@ def secret(
         typer.echo(answer.secret_once)
 
     _with_core(config, run)
+
+
+@app.command("rotate-key")
+def rotate_key(
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Only remove retired keys that no secret needs any more.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Encrypt every stored secret anew with the at-rest key, while servers serve.
+
+    Embedded: makes a new key first, which running servers take up by themselves. PostgreSQL: set auth.at_rest_key first,
+    as config.example.yaml says. A run that was interrupted is finished by the next.
+    """
+    from qhronos_mcp import rotation
+
+    finished = True
+
+    async def run(core: "Core") -> None:
+        nonlocal finished
+        if core.at_rest is not None:
+            finished = await (rotation.forget if forget else rotation.rotate)(core.at_rest, typer.echo)
+
+    _with_core(config, run)
+    raise SystemExit(0 if finished else 1)
 
 
 @app.command()

@@ -53,18 +53,20 @@ async def examine(core: Core) -> AsyncIterator[Finding]:
         yield Finding(True, f"Time zones: tzdata {status['tzdata']}, which planned runs follow.")
     for finding in _secrets(core):
         yield finding
+    async for finding in _keys(core):
+        yield finding
     async for finding in _events(core):
         yield finding
 
 
 def _secrets(core: Core) -> list[Finding]:
     if not core.settings.embedded:
-        derived = core.settings.auth.at_rest_key is None
-        says = "derived from auth.jwt_secret: keep that in your backups" if derived else "configured"
-        return [Finding(True, f"The at-rest key is {says}.")]
-    directory = core.settings.data_dir / "secrets"
+        return []
+    auth, directory = core.settings.auth, core.settings.data_dir / "secrets"
     findings = []
     for name in ("master_token", "jwt_secret", "at_rest_key"):
+        if getattr(auth, name) is not None:
+            continue
         file = directory / name
         try:
             mode = stat.S_IMODE(file.stat().st_mode)
@@ -74,6 +76,39 @@ def _secrets(core: Core) -> list[Finding]:
         if mode & 0o077:
             findings.append(Finding(False, f"{file} is readable by others: chmod 600 {file}"))
     return findings or [Finding(True, f"Secrets in {directory} are yours alone; back the at-rest key up apart.")]
+
+
+async def _keys(core: Core) -> AsyncIterator[Finding]:
+    """The at-rest key, and those that took part before it."""
+    if core.at_rest is None:
+        return
+    now = await core.now()
+    present, *others = await core.at_rest.keys()
+    derived = not core.settings.embedded and core.settings.auth.at_rest_key is None
+    kept = "derived from auth.jwt_secret: keep that in your backups" if derived else "keep it in a backup of its own"
+    yield Finding(True, f"At rest: {present.values} secrets are sealed with the present key {present.name} ({kept}).")
+    for key in others:
+        if key.values and not key.kept:
+            yield Finding(
+                False,
+                f"At rest: {key.values} secrets are sealed with {key.name}, which is not kept, and cannot be used: "
+                "put that key back (auth.previous_at_rest_keys, or auth.previous_secrets if it was derived), "
+                "then run `qhronos rotate-key`.",
+            )
+        elif key.values:
+            yield Finding(
+                False,
+                f"At rest: {key.values} secrets are sealed with the earlier key {key.name}: `qhronos rotate-key`.",
+            )
+        elif key.forgettable(now):
+            yield Finding(
+                True, f"At rest: nothing needs the earlier key {key.name}; `qhronos rotate-key --forget` removes it."
+            )
+        else:
+            yield Finding(
+                True,
+                f"At rest: nothing is sealed with the earlier key {key.name}; it is kept for an hour after its end.",
+            )
 
 
 async def _events(core: Core) -> AsyncIterator[Finding]:

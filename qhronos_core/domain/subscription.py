@@ -77,11 +77,6 @@ class Subscription:
     def live(self, now: datetime) -> bool:
         return self.ended_at is None and self.expires_at > now
 
-    @property
-    def context(self) -> str:
-        """What its sealed secrets are bound to."""
-        return f"subscriptions:{self.id}"
-
 
 def _same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(), other.encode())

@@ -24,10 +24,12 @@ from qhronos_core.ports import (
     Due,
     EventSecrets,
     Judge,
+    KeyMissingError,
     Outcome,
     Signals,
     Stirred,
     Store,
+    VaultError,
 )
 
 _log = structlog.get_logger(__name__)
@@ -35,6 +37,7 @@ _log = structlog.get_logger(__name__)
 SETTLE_BATCH: Final = 100
 SETTLE_WAIT: Final = 0.005  # seconds an outcome waits for others to share its transaction
 SLOTS_WAIT: Final = 0.003  # seconds a claim waits for more slots to be free
+KEY_WAIT: Final = timedelta(seconds=10)  # until what could not be opened here is due again, here or elsewhere
 FRESH: Final = 1.0  # seconds a claim may be sent without asking the store again (P6)
 
 
@@ -203,7 +206,12 @@ class Dispatcher:
                 return None
             if age >= FRESH and occurrence.id not in await self._store.still_wanted([claim]):
                 return judgement.released(occurrence, at=self._clock.now())
-            outcome = await self._deliver(courier, claim)
+            try:
+                outcome = await self._deliver(courier, claim)
+            except KeyMissingError:  # another node may have it: no attempt was made
+                _log.error("key_missing_so_given_back", event_id=str(event.id), occurrence_id=str(occurrence.id))
+                now = self._clock.now()
+                return judgement.released(occurrence, at=now, due_at=now + KEY_WAIT)
             reported = True
             if host is not None:
                 self._hosts.report(host, answered=_answered(outcome), now=self._clock.now())
@@ -217,7 +225,14 @@ class Dispatcher:
         if courier is None:
             return Outcome(AttemptOutcome.REFUSED, error="no_client")
         failpoint("before_send")
-        delivery = Delivery(claim.event, claim.occurrence, self._open_secrets(claim.event), self._clock.now())
+        try:
+            secrets = self._open_secrets(claim.event)
+        except KeyMissingError:
+            raise
+        except VaultError as error:
+            _log.error("secrets_cannot_be_opened", event_id=str(claim.event.id), reason=str(error))
+            return Outcome(AttemptOutcome.NO_ANSWER, error="internal")
+        delivery = Delivery(claim.event, claim.occurrence, secrets, self._clock.now())
         try:
             return await courier.deliver(delivery)
         except asyncio.CancelledError:

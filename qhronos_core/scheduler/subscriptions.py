@@ -37,6 +37,7 @@ HELD_FOR: Final = 20.0  # seconds a node keeps one subscription while there is m
 AT_ONCE: Final = 50
 LOOKED_AT: Final = 10_000
 WRITTEN_EVERY: Final = 1_000  # entries that were not for a quiet subscription; after so many its position is written
+KEY_WAIT: Final = timedelta(seconds=10)
 _SWEEP_EVERY: Final = timedelta(seconds=30)
 
 
@@ -173,14 +174,24 @@ class Deliveries:
     async def _serve(self, seen: Subscription) -> None:
         try:
             held = await self._store.subscriptions.claim(seen, LEASE)
-            if held is not None:
+            if held is None:
+                return
+            try:
                 await self._deliver_all(held)
+            except VaultError as error:  # another node may have the key
+                _log.error("subscription_cannot_be_opened", subscription_id=seen.id, reason=str(error))
+                await self._give_back(held)
         except UnavailableError:
             _log.warning("subscription_waits_for_the_store", subscription_id=seen.id)
-        except VaultError as error:
-            _log.error("subscription_cannot_be_opened", subscription_id=seen.id, reason=str(error))
         except Exception:
             _log.exception("subscription_failed", subscription_id=seen.id)
+
+    async def _give_back(self, held: Subscription) -> None:
+        """As it stands in the store by now, for any node to try a little later."""
+        stands = await self._store.subscriptions.get(held.id)
+        if stands is not None and stands.fence == held.fence:
+            later = await self._store.now() + KEY_WAIT
+            await self._store.subscriptions.settle(replace(stands, next_at=later, lease_until=None))
 
     async def _deliver_all(self, held: Subscription) -> None:
         """Deliver in order until there is no more, something must wait, or the lease is better given back."""

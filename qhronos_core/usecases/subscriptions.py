@@ -22,7 +22,7 @@ from qhronos_core.domain.subscription import (
     signed_headers,
     subscription_id,
 )
-from qhronos_core.ports import Callbacks, Limits, RateLimit, Signals, Stirred, Store, Vault
+from qhronos_core.ports import Callbacks, Limits, RateLimit, SealedIn, Signals, Stirred, Store, Vault
 from qhronos_core.usecases.announcements import Announcements, NoSuchTopicError
 
 CHALLENGE_WITHIN: Final = 8.0  # seconds
@@ -208,7 +208,8 @@ class SubscriptionCases:
 
     def _sealed(self, subscription: Subscription, secrets: SubscriptionSecrets) -> Subscription:
         plain = json.dumps([secrets.secret, [[old, until.isoformat()] for old, until in secrets.retired]])
-        return replace(subscription, secrets=self._vault.seal(plain.encode(), context=subscription.context))
+        context = SealedIn.SUBSCRIPTIONS.context(subscription.id)
+        return replace(subscription, secrets=self._vault.seal(plain.encode(), context=context))
 
     def _opened(self, subscription: Subscription) -> SubscriptionSecrets:
         return opened(self._vault, subscription)
@@ -216,7 +217,8 @@ class SubscriptionCases:
 
 def opened(vault: Vault, subscription: Subscription) -> SubscriptionSecrets:
     """Raises VaultError: sealed under a key that is not kept."""
-    secret, retired = json.loads(vault.open(subscription.secrets, context=subscription.context))
+    context = SealedIn.SUBSCRIPTIONS.context(subscription.id)
+    secret, retired = json.loads(vault.open(subscription.secrets, context=context))
     return SubscriptionSecrets(secret, tuple((old, datetime.fromisoformat(until)) for old, until in retired))
 
 

@@ -88,19 +88,20 @@ def ensure_secrets(
         try:
             directory.mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
             _refuse_open(directory, _PRIVATE_DIRECTORY)
-            with _locked(directory / ".lock"):
+            with locked(directory / ".lock"):
                 for name in wanted:
                     file = directory / name
                     if not file.exists():
-                        _write(file, secrets.token_urlsafe(_BYTES))
+                        write_private(file, secrets.token_urlsafe(_BYTES))
                         made.append(file)
-                    found[name] = _read(file)
+                    found[name] = SecretStr(read_private(file, _WHOLE[name]))
         except OSError as error:
             raise DataDirectoryError(f"{error.filename or directory}: {error.strerror}; {_ELSEWHERE}") from None
     return Secrets(**found, made=tuple(made))
 
 
-def _write(file: Path, text: str) -> None:
+def write_private(file: Path, text: str) -> None:
+    """The whole file or what it was before, also after a power cut. The caller holds the lock."""
     whole = file.with_name(f".{file.name}.new")
     whole.unlink(missing_ok=True)  # of a start that was killed here; we hold the lock
     descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
@@ -117,15 +118,16 @@ def _write(file: Path, text: str) -> None:
             os.close(directory)
 
 
-def _read(file: Path) -> SecretStr:
+def read_private(file: Path, whole: re.Pattern[str]) -> str:
+    """Raises DataDirectoryError: others can read it, or its text is not `whole`; OSError."""
     _refuse_open(file, _PRIVATE_FILE)
     text = file.read_text(encoding="utf-8", errors="replace").strip()
-    if not _WHOLE[file.name].fullmatch(text):
+    if not whole.fullmatch(text):
         raise DataDirectoryError(
             f"{file} is damaged: restore it from a backup, or remove it to have a new one made; what the old one signed"
             " or encrypted is then lost"
         )
-    return SecretStr(text)
+    return text
 
 
 def _refuse_open(path: Path, mode: int) -> None:
@@ -140,7 +142,7 @@ def _refuse_foreign(path: Path) -> None:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def locked(file: Path) -> Iterator[None]:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, _PRIVATE_FILE)
     try:
         if sys.platform == "win32":

@@ -9,11 +9,12 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from qhronos_core.domain.errors import StartRefusedError
-from qhronos_core.ports import VaultError
+from qhronos_core.ports import HEAD_BYTES, KeyMissingError, VaultError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -21,55 +22,86 @@ if TYPE_CHECKING:
 KEY_BYTES: Final = 32
 _KEY: Final = re.compile(r"([A-Za-z0-9_-]{43})=?")
 _VERSION: Final = b"\x01"
-_KEY_ID_BYTES: Final = 8
 _NONCE_BYTES: Final = 12  # 96 bits
-_HEAD: Final = len(_VERSION) + _KEY_ID_BYTES + _NONCE_BYTES
+_NAMED: Final = HEAD_BYTES + _NONCE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """`current` seals; `retired` ones open what they sealed."""
+
+    current: bytes
+    retired: tuple[bytes, ...] = ()
 
 
 class AesVault:
-    """Implements `ports.Vault`. Seals with `key`, opens what was sealed with it or with one of `retired`."""
+    """Implements `ports.Vault`. Seals with `key`, opens what was sealed with it or with one of `retired`.
 
-    def __init__(self, key: bytes, *, retired: Sequence[bytes] = ()) -> None:
-        if any(len(each) != KEY_BYTES for each in (key, *retired)):
-            raise ValueError("an AES-256 key has 32 bytes")
-        self._key_id = key_id(key)
-        self._keys = {key_id(each): each for each in (*retired, key)}
+    `renewed` gives other keys once those of this installation have changed, else None: it is asked before anything is
+    sealed, and when the key of something is not known. Keys once known go on opening.
+    """
+
+    def __init__(
+        self, key: bytes, *, retired: Sequence[bytes] = (), renewed: Callable[[], Keys | None] = lambda: None
+    ) -> None:
+        self._keys: dict[bytes, bytes] = {}
         self._ciphers: dict[bytes, AESGCM] = {}
+        self._renewed = renewed
+        self._take(Keys(key, tuple(retired)))
 
     def seal(self, plain: bytes, *, context: str) -> bytes:
+        head = self.head()
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._cipher(self._key_id).encrypt(nonce, plain, _bound(context, self._key_id))
-        return b"".join((_VERSION, self._key_id, nonce, sealed))
+        return b"".join((head, nonce, self._cipher(head).encrypt(nonce, plain, _bound(context, head))))
 
     def open(self, sealed: bytes, *, context: str) -> bytes:
         from cryptography.exceptions import InvalidTag
 
-        named = sealed[len(_VERSION) : len(_VERSION) + _KEY_ID_BYTES]
-        nonce, locked = sealed[_HEAD - _NONCE_BYTES : _HEAD], sealed[_HEAD:]
+        head, nonce, locked = sealed[:HEAD_BYTES], sealed[HEAD_BYTES:_NAMED], sealed[_NAMED:]
         if not sealed.startswith(_VERSION) or len(nonce) < _NONCE_BYTES:
             raise VaultError("not sealed here")
-        if named not in self._keys:
-            raise VaultError("sealed with a key that is not kept; put it back among the keys")
+        if not self.opens(head):
+            raise KeyMissingError
         try:
-            return self._cipher(named).decrypt(nonce, locked, _bound(context, named))
+            return self._cipher(head).decrypt(nonce, locked, _bound(context, head))
         except InvalidTag:
             raise VaultError("changed since it was sealed, or of another row") from None
 
-    def is_current(self, sealed: bytes) -> bool:
-        """Whether it is sealed with the present key; if not, it is due to be sealed again."""
-        return sealed.startswith(_VERSION + self._key_id)
+    def head(self) -> bytes:
+        self._look_again()
+        return self._head
 
-    def _cipher(self, name: bytes) -> "AESGCM":
+    def opens(self, head: bytes) -> bool:
+        if head not in self._keys:
+            self._look_again()
+        return head in self._keys
+
+    def _look_again(self) -> None:
+        try:
+            keys = self._renewed()
+        except StartRefusedError as error:
+            # What would be sealed with a key that is on no disk could never be opened again.
+            raise VaultError(str(error)) from error
+        if keys is not None:
+            self._take(keys)
+
+    def _take(self, keys: Keys) -> None:
+        if any(len(each) != KEY_BYTES for each in (keys.current, *keys.retired)):
+            raise ValueError("an AES-256 key has 32 bytes")
+        self._head = head_of(keys.current)
+        self._keys.update((head_of(each), each) for each in (*keys.retired, keys.current))
+
+    def _cipher(self, head: bytes) -> "AESGCM":
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        if name not in self._ciphers:
-            self._ciphers[name] = AESGCM(self._keys[name])
-        return self._ciphers[name]
+        if head not in self._ciphers:
+            self._ciphers[head] = AESGCM(self._keys[head])
+        return self._ciphers[head]
 
 
-def key_id(key: bytes) -> bytes:
-    """The name of a key in what it sealed; tells nothing about it."""
-    return hashlib.sha256(b"qhronos at-rest key id\x00" + key).digest()[:_KEY_ID_BYTES]
+def head_of(key: bytes) -> bytes:
+    """What everything sealed with this key begins with: the version of the form, then the key's id, which tells nothing of it."""
+    return _VERSION + hashlib.sha256(b"qhronos at-rest key id\x00" + key).digest()[: HEAD_BYTES - 1]
 
 
 def read_key(text: str) -> bytes:
@@ -90,5 +122,5 @@ def derived_key(jwt_secret: str) -> bytes:
     return hmac.digest(extracted, b"qhronos at-rest key\x01", "sha256")
 
 
-def _bound(context: str, name: bytes) -> bytes:
-    return context.encode() + b"\x00" + name
+def _bound(context: str, head: bytes) -> bytes:
+    return context.encode() + b"\x00" + head[len(_VERSION) :]

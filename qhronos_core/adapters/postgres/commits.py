@@ -76,6 +76,8 @@ _REPLACE_EVENT: Final[LiteralString] = f"""
      WHERE id = %(id)s AND version = %(was_version)s AND status = %(was_status)s
  RETURNING id
 """
+# What is not changed is not written back: it may have been sealed anew since the event was read.
+_REPLACE_ALL_BUT_SECRETS: Final[LiteralString] = _REPLACE_EVENT.replace("%(secrets)s", "secrets")
 _MINT: Final = """
     INSERT INTO tokens (jti, sub, access, scope, issued_at, expires_at, revoked_at)
     VALUES (%(jti)s, %(sub)s, %(access)s, %(scope)s, %(issued_at)s, %(expires_at)s, %(revoked_at)s)
@@ -175,7 +177,8 @@ async def _save(transaction: Transaction, save: EventSave) -> AsyncCursor[Any]:
     if save.was is None:
         return await transaction.send(_INSERT_EVENT, event_row(save.event))
     was = {"was_version": save.was.version, "was_status": save.was.status.value}
-    return await transaction.send(_REPLACE_EVENT, {**event_row(save.event), **was})
+    statement = _REPLACE_ALL_BUT_SECRETS if save.event.secrets == save.was.secrets else _REPLACE_EVENT
+    return await transaction.send(statement, {**event_row(save.event), **was})
 
 
 async def _write_tokens(transaction: Transaction, changes: Changes) -> None:

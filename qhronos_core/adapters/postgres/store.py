@@ -19,6 +19,7 @@ from qhronos_core.adapters.postgres.pool import Connections, PoolSettings
 from qhronos_core.adapters.postgres.presence import PostgresPresence
 from qhronos_core.adapters.postgres.retention import retire
 from qhronos_core.adapters.postgres.rows import answer_of
+from qhronos_core.adapters.postgres.sealed import PostgresSealedValues
 from qhronos_core.adapters.postgres.subscriptions import PostgresSubscriptions
 from qhronos_core.adapters.postgres.time import NOW, StoreTime
 from qhronos_core.adapters.postgres.tokens import PostgresTokens
@@ -67,6 +68,7 @@ class PostgresStore:
         self.tokens = PostgresTokens(self._callers, self._identity)
         self.waits = PostgresWaits(self._callers, self._time)
         self.subscriptions = PostgresSubscriptions(self._callers, self._time)
+        self.sealed = PostgresSealedValues(self._callers)
         self.presence = PostgresPresence(self._callers, self._time)
         self._claiming = Claiming(self._dispatch, self._callers, floor, self._time, clock)
         self._commits = Commits(self._callers, self._time)

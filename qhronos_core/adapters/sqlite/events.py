@@ -156,6 +156,8 @@ _REPLACE: Final = f"""
     UPDATE events SET {", ".join(f"{name} = ?" for name in _WRITTEN)}
      WHERE id = ? AND version = ? AND status = ?
 """
+# What is not changed is not written back: it may have been sealed anew since the event was read.
+_REPLACE_ALL_BUT_SECRETS: Final = _REPLACE.replace("secrets = ?", "secrets = iif(? IS NULL, NULL, secrets)")
 
 
 def save_event(connection: sqlite3.Connection, save: EventSave) -> None:
@@ -164,8 +166,10 @@ def save_event(connection: sqlite3.Connection, save: EventSave) -> None:
     try:
         if was is None:
             connection.execute(_INSERT, event_row(event))
-        elif connection.execute(_REPLACE, (*event_row(event), was.id.bytes, was.version, was.status)).rowcount != 1:
-            raise StaleError
+        else:
+            statement = _REPLACE_ALL_BUT_SECRETS if event.secrets == was.secrets else _REPLACE
+            if connection.execute(statement, (*event_row(event), was.id.bytes, was.version, was.status)).rowcount != 1:
+                raise StaleError
     except sqlite3.IntegrityError as error:
         if violates(error, "events.key", "events.created_by"):
             raise KeyTakenError from error

@@ -18,6 +18,7 @@ from qhronos_core.adapters.sqlite.events import SqliteEvents
 from qhronos_core.adapters.sqlite.file import FILE_NAME, StoreFile, mark_as_ours
 from qhronos_core.adapters.sqlite.journal import SqliteJournal
 from qhronos_core.adapters.sqlite.occurrences import SqliteOccurrences
+from qhronos_core.adapters.sqlite.sealed import SqliteSealedValues
 from qhronos_core.adapters.sqlite.subscriptions import SqliteSubscriptions
 from qhronos_core.adapters.sqlite.threads import Readers, Writer
 from qhronos_core.adapters.sqlite.tokens import SqliteTokens
@@ -44,6 +45,7 @@ class SqliteStore:
         self.tokens = SqliteTokens(self._readers, store_id)
         self.waits = waits.SqliteWaits(self._readers, self._writer, clock)
         self.subscriptions = SqliteSubscriptions(self._readers, self._writer, clock)
+        self.sealed = SqliteSealedValues(self._readers, self._writer)
         self.presence = presence.SqlitePresence(self._readers, self._writer, clock)
 
     async def now(self) -> datetime:
