@@ -340,6 +340,16 @@ def test_an_at_rest_key_of_another_size_is_refused() -> None:
     assert refused({**ENOUGH, "QHRONOS_AUTH__AT_REST_KEY": "dG9vIHNob3J0"}).startswith("auth.at_rest_key")
 
 
+def test_earlier_at_rest_keys_are_keys_and_not_the_present_one() -> None:
+    key, other = "A" * 43, "B" * 43
+    environ = {**ENOUGH, "QHRONOS_AUTH__AT_REST_KEY": key, "QHRONOS_AUTH__PREVIOUS_AT_REST_KEYS": f"{other},{'C' * 43}"}
+    assert load(None, environ).auth.previous_at_rest_keys == (SecretStr(other), SecretStr("C" * 43))
+    for wrong in (key, "dG9vIHNob3J0"):
+        said = refused({**environ, "QHRONOS_AUTH__PREVIOUS_AT_REST_KEYS": wrong})
+        assert said.startswith("auth.previous_at_rest_keys")
+        assert wrong not in said
+
+
 @pytest.mark.parametrize("missing", ["QHRONOS_MASTER_TOKEN", "QHRONOS_JWT_SECRET"])
 def test_with_postgresql_secrets_must_be_told_since_nodes_must_agree(missing: str) -> None:
     environ = {**ENOUGH, "DATABASE_URL": "postgresql://a:b@db/q"}
@@ -361,6 +371,7 @@ def test_no_refusal_and_no_repr_holds_a_secret(file: Path) -> None:
                     "master_token": canary,
                     "jwt_secret": canary,
                     "at_rest_key": canary,
+                    "previous_at_rest_keys": [canary],
                     "previous_secrets": {"0": canary},
                 },
                 "database": {"password": canary},

@@ -15,6 +15,8 @@ NOT_A_DOOR = {
     "secret != before.hmac_secret": "whether a caller changes the secret of its own event",
     "secrets == before": "likewise",
     "secrets != EventSecrets()": "whether there is anything to seal",
+    "event.secrets == was.secrets": "whether the sealed bytes are to be written",
+    "save.event.secrets == save.was.secrets": "likewise",
 }
 
 

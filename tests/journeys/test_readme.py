@@ -74,7 +74,7 @@ def test_every_script_the_readme_names_is_there_and_can_be_run() -> None:
 
 def test_every_qhronos_command_the_readme_names_is_one() -> None:
     told = subprocess.run([sys.executable, "-m", "qhronos_mcp", "--help"], capture_output=True, text=True, check=True)
-    for name in ("serve", "stdio", "demo", "migrate", "token", "secret", "doctor"):
+    for name in ("serve", "stdio", "demo", "migrate", "token", "secret", "rotate-key", "doctor"):
         assert name in README
         assert name in told.stdout
 

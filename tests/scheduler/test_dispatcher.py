@@ -1,15 +1,16 @@
 """One node's hands: slots, leases, the last look before a send, and the drain."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from qhronos_core.domain.event import ActionType
+from qhronos_core.domain.event import ActionType, Event
 from qhronos_core.domain.lifecycle import COMPLETED, DISPATCHING, PENDING
 from qhronos_core.domain.occurrence import AttemptOutcome
-from qhronos_core.ports import Claimed, Delivery, EventSecrets, Outcome
+from qhronos_core.ports import Claimed, Delivery, EventSecrets, KeyMissingError, Outcome, VaultError
 from qhronos_core.scheduler.dispatcher import Dispatcher, DispatchSettings
 from tests.world import ACCEPT, NOON, OWNER, OpenHosts, World
 
@@ -49,12 +50,18 @@ class FullHosts(OpenHosts):
         return self.until
 
 
-def dispatcher_of(world: World, *, hosts: Any = None, **settings: Any) -> Dispatcher:
+def no_secrets(_: Event) -> EventSecrets:
+    return EventSecrets()
+
+
+def dispatcher_of(
+    world: World, *, hosts: Any = None, open_secrets: Callable[[Event], EventSecrets] = no_secrets, **settings: Any
+) -> Dispatcher:
     return Dispatcher(
         store=world.store,
         judge=world.judge,
         couriers={ActionType.WEBHOOK: world.courier},
-        open_secrets=lambda _: EventSecrets(),
+        open_secrets=open_secrets,
         hosts=hosts or OpenHosts(),
         clock=world.clock,
         signals=world.signals,
@@ -224,3 +231,31 @@ async def test_two_nodes_never_hold_one_occurrence(world: World) -> None:
     sent = [delivery.occurrence.id for delivery in world.courier.deliveries]
     assert len(sent) == len(set(sent)) == 30
     assert DISPATCHING not in {row.state for row in [await world.read(each) for each in sent]}
+
+
+async def test_a_node_without_the_key_gives_its_claim_back_and_no_attempt_is_made(world: World) -> None:
+    """Another node may have the key: nothing was sent, nothing is counted, and it is due again a little later."""
+
+    def unknown(_: Event) -> EventSecrets:
+        raise KeyMissingError
+
+    occurrence = await world.occurrence()
+    await dispatcher_of(world, open_secrets=unknown).run_once()
+    row = await world.read(occurrence)
+    assert (row.state, row.attempts_made, await world.attempts(occurrence)) == (PENDING, 0, [])
+    assert row.due_at == NOON + timedelta(seconds=10)
+    world.clock.advance(seconds=10)
+    await world.dispatcher.run_once()
+    assert await world.state_of(occurrence) is COMPLETED
+    assert [attempt.number for attempt in await world.attempts(occurrence)] == [1]
+
+
+async def test_secrets_that_were_tampered_with_are_an_attempt_without_an_answer(world: World) -> None:
+    def tampered(_: Event) -> EventSecrets:
+        raise VaultError("changed since it was sealed")
+
+    occurrence = await world.occurrence()
+    await dispatcher_of(world, open_secrets=tampered).run_once()
+    (attempt,) = await world.attempts(occurrence)
+    assert (attempt.outcome, attempt.error) == (AttemptOutcome.NO_ANSWER, "internal")
+    assert world.courier.deliveries == []

@@ -21,6 +21,8 @@ from qhronos_core.adapters.local.vault import AesVault
 from qhronos_core.domain.access import Principal
 from qhronos_core.domain.destination import EgressPolicy
 from qhronos_core.domain.errors import StartRefusedError
+from qhronos_core.domain.subscription import Subscription, SubscriptionSecrets
+from qhronos_core.ports import KeyMissingError
 from qhronos_core.scheduler import subscriptions
 from qhronos_core.scheduler.subscriptions import Deliveries, DeliveriesSettings
 from qhronos_core.usecases.announcements import Announcements
@@ -470,3 +472,26 @@ async def test_the_position_of_a_quiet_subscription_is_written_now_and_then(
     await caller.house.comes_due()
     await caller.look()
     assert len(receiver.events) == 1
+
+
+async def test_a_node_without_the_key_leaves_a_subscription_to_another_a_little_later(
+    caller: Caller, receiver: Receiver, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted = await caller.subscribe(receiver)
+    event = await house.event()
+    await house.comes_due()
+
+    def unknown(_: Subscription) -> SubscriptionSecrets:
+        raise KeyMissingError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(caller.deliveries, "_open", unknown)
+        await caller.look()
+    row = await house.world.store.subscriptions.get(granted["id"])
+    assert row is not None
+    assert (row.attempts, row.lease_until) == (0, None)
+    await caller.look()
+    assert receiver.events == []
+    house.world.clock.advance(seconds=10)
+    await caller.look()
+    assert [told["data"]["event_id"] for told in receiver.events] == [str(event.id)]

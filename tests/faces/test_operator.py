@@ -1,0 +1,115 @@
+"""What an operator is told about keys and secrets: `qhronos doctor`, a start without its key, `qhronos rotate-key`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qhronos_core import config
+from qhronos_core.domain.access import Principal
+from qhronos_core.domain.errors import StartRefusedError
+from qhronos_core.domain.ids import EventId
+from qhronos_core.ports import KeyMissingError
+from qhronos_core.wiring import Core, open_core
+from qhronos_mcp import rotation
+from qhronos_mcp.doctor import examine
+
+HOOK: Mapping[str, Any] = {"action": {"type": "webhook", "params": {"url": "https://receiver.example/hook"}}}
+MASTER = Principal.of_master()
+
+
+def settings(data_dir: Path, **environ: str) -> config.Settings:
+    given = {name: value for name, value in os.environ.items() if not name.startswith(("QHRONOS_", "DATABASE_URL"))}
+    return config.load(None, {**given, "QHRONOS_DATA_DIR": str(data_dir), **environ})
+
+
+async def a_hook(core: Core) -> EventId:
+    answer = await core.events.create({"name": "hook", "schedule": "0 9 * * *", **HOOK}, caller=MASTER)
+    assert answer.secret_once
+    return answer.event.id
+
+
+async def told(core: Core) -> list[str]:
+    return [f"{'ok' if finding.well else 'FIX'} {finding.says}" async for finding in examine(core)]
+
+
+async def rotated(core: Core) -> str:
+    said: list[str] = []
+    assert core.at_rest is not None
+    await rotation.rotate(core.at_rest, said.append)
+    return "\n".join(said)
+
+
+async def test_doctor_names_the_keys_in_use_and_those_that_may_go(tmp_path: Path) -> None:
+    async with open_core(settings(tmp_path), run_scheduler=False) as core:
+        await a_hook(core)
+        assert core.at_rest is not None
+        first = core.at_rest.current
+        assert any(
+            f"ok At rest: 1 secrets are sealed with the present key {first}" in line for line in await told(core)
+        )
+        await rotated(core)
+        said = "\n".join(await told(core))
+        assert f"1 secrets are sealed with the present key {core.at_rest.current}" in said
+        assert f"nothing is sealed with the earlier key {first}" in said
+        await core.at_rest.renew()
+        assert any(
+            line.startswith("FIX At rest: 1 secrets") and "`qhronos rotate-key`" in line for line in await told(core)
+        )
+
+
+async def test_a_start_that_lost_its_key_is_refused_and_makes_no_other(tmp_path: Path) -> None:
+    async with open_core(settings(tmp_path), run_scheduler=False) as core:
+        await a_hook(core)
+    key = tmp_path / "secrets" / "at_rest_key"
+    saved = key.read_text()
+    key.unlink()
+    for _ in range(2):
+        with pytest.raises(StartRefusedError, match="at_rest_key is missing") as refused:
+            async with open_core(settings(tmp_path), run_scheduler=False):
+                pass
+        assert "\n" not in str(refused.value)
+        assert not key.exists()
+    key.touch(0o600)
+    key.write_text(saved)
+    async with open_core(settings(tmp_path), run_scheduler=False) as core:
+        assert core.secrets_made == ()
+
+
+async def test_a_store_without_secrets_starts_with_a_new_key(tmp_path: Path) -> None:
+    async with open_core(settings(tmp_path), run_scheduler=False) as core:
+        await core.events.create({"name": "inbox", "schedule": "0 9 * * *"}, caller=MASTER)
+    (tmp_path / "secrets" / "at_rest_key").unlink()
+    async with open_core(settings(tmp_path), run_scheduler=False) as core:
+        assert [file.name for file in core.secrets_made] == ["at_rest_key"]
+
+
+async def test_a_key_moved_into_the_configuration_still_opens_what_its_files_sealed(tmp_path: Path) -> None:
+    configured = {"QHRONOS_AUTH__AT_REST_KEY": "B" * 43}
+    async with open_core(settings(tmp_path), run_scheduler=False) as core:
+        event_id = await a_hook(core)
+        await rotated(core)
+    async with open_core(settings(tmp_path, **configured), run_scheduler=False) as core:
+        answer = await core.events.update(event_id, {"name": "renamed", "hmac_secret": None}, caller=MASTER)
+        assert answer.secret_once
+        assert "0 secrets are sealed anew" not in await rotated(core)
+    (tmp_path / "secrets" / "at_rest_key").unlink()
+    (tmp_path / "secrets" / "retired_at_rest_keys").unlink()
+    async with open_core(settings(tmp_path, **configured), run_scheduler=False) as core:
+        assert [line for line in await told(core) if line.startswith("FIX")] == []
+
+
+async def test_secrets_of_a_key_that_is_not_kept_are_told_of_with_what_to_put_back(tmp_path: Path) -> None:
+    async with open_core(settings(tmp_path, QHRONOS_AUTH__AT_REST_KEY="B" * 43), run_scheduler=False) as core:
+        event_id = await a_hook(core)
+        assert core.at_rest is not None
+        lost = core.at_rest.current
+    async with open_core(settings(tmp_path, QHRONOS_AUTH__AT_REST_KEY="C" * 43), run_scheduler=False) as core:
+        (finding,) = [line for line in await told(core) if line.startswith("FIX At rest")]
+        assert f"1 secrets are sealed with {lost}, which is not kept" in finding
+        assert "auth.previous_at_rest_keys" in finding
+        assert "1 are sealed with keys that are not kept" in await rotated(core)
+        with pytest.raises(KeyMissingError, match="lacks the key"):
+            await core.events.update(event_id, {"hmac_secret": None}, caller=MASTER)
