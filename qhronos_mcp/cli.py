@@ -137,8 +137,13 @@ def secret(
     """Make a new signing secret for a webhook event and print it, once. The old one signs along for 24 hours."""
 
     async def run(core: "Core") -> None:
+        from qhronos_core.domain.errors import InvalidInputError
+
         answer = await core.events.update(_ref(event), {"hmac_secret": None}, caller=_operator())
+        if answer.secret_once is None:
+            raise InvalidInputError("Only a webhook event has a signing secret; this one sends none.")
         typer.echo(answer.secret_once)
+        typer.echo("note: the secret before this one signs along for 24 hours", err=True)
 
     _with_core(config, run)
 

@@ -10,6 +10,7 @@ from qhronos_core.domain.errors import QhronosError
 from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.lifecycle import FAILED
 from qhronos_core.ports import EventQuery, OccurrenceQuery, Page
+from qhronos_core.usecases.at_rest import KeyInUse
 from qhronos_core.wiring import Core
 
 OLDEST_WELL: Final = 60.0  # seconds a due row may wait while a node is up
@@ -86,19 +87,19 @@ async def _keys(core: Core) -> AsyncIterator[Finding]:
     present, *others = await core.at_rest.keys()
     derived = not core.settings.embedded and core.settings.auth.at_rest_key is None
     kept = "derived from auth.jwt_secret: keep that in your backups" if derived else "keep it in a backup of its own"
-    yield Finding(True, f"At rest: {present.values} secrets are sealed with the present key {present.name} ({kept}).")
+    yield Finding(True, f"At rest: the present key {present.name} seals {_secrets_in(present)} ({kept}).")
     for key in others:
         if key.values and not key.kept:
             yield Finding(
                 False,
-                f"At rest: {key.values} secrets are sealed with {key.name}, which is not kept, and cannot be used: "
-                "put that key back (auth.previous_at_rest_keys, or auth.previous_secrets if it was derived), "
+                f"At rest: {_secrets_in(key)} cannot be used: the key that sealed them, {key.name}, is not kept. "
+                "Put it back (auth.previous_at_rest_keys, or auth.previous_secrets if it was derived), "
                 "then run `qhronos rotate-key`.",
             )
         elif key.values:
             yield Finding(
                 False,
-                f"At rest: {key.values} secrets are sealed with the earlier key {key.name}: `qhronos rotate-key`.",
+                f"At rest: the earlier key {key.name} still seals {_secrets_in(key)}: run `qhronos rotate-key`.",
             )
         elif key.forgettable(now):
             yield Finding(
@@ -109,6 +110,10 @@ async def _keys(core: Core) -> AsyncIterator[Finding]:
                 True,
                 f"At rest: nothing is sealed with the earlier key {key.name}; it is kept for an hour after its end.",
             )
+
+
+def _secrets_in(key: KeyInUse) -> str:
+    return f"{key.values} secret{'' if key.values == 1 else 's'}"
 
 
 async def _events(core: Core) -> AsyncIterator[Finding]:

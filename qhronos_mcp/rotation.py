@@ -19,7 +19,7 @@ async def rotate(at_rest: AtRest, say: Says) -> bool:
         await at_rest.renew()
         say(f"{at_rest.current} is the at-rest key now; {present.name} is kept beside it and goes on opening.")
     else:
-        say(f"Nothing to do: all {present.values} secrets are sealed with {present.name}, the key that is configured.")
+        say(f"Nothing to do: whatever is secret is sealed with {present.name}, the key that is configured.")
         say("For another one set auth.at_rest_key, in the three steps that config.example.yaml tells.")
         return True
     told, progress = 0, Progress(0)
@@ -27,11 +27,11 @@ async def rotate(at_rest: AtRest, say: Says) -> bool:
         if progress.sealed_anew - told >= TOLD_EVERY:
             told = progress.sealed_anew
             say(f"  {told} of {progress.found}")
-    say(f"{progress.sealed_anew} secrets are sealed anew.")
+    say(f"Sealed anew: {progress.sealed_anew}.")
     if progress.unopened:
-        say(f"{progress.unopened} are sealed with keys that are not kept. Put those back and run this again.")
+        say(f"Left as they are: {progress.unopened}, whose keys are not kept. Put those back and run this again.")
     if progress.damaged:
-        say(f"{progress.damaged} were changed since they were sealed, and open no more. Make their events anew.")
+        say(f"Damaged: {progress.damaged}, changed since they were sealed. Make their events anew.")
     if not progress.finished:
         say("Somebody goes on sealing with another key: start every node with this one, then run this again.")
     finished = progress.finished and not progress.unopened and not progress.damaged

@@ -18,6 +18,7 @@ from qhronos_core.domain.signature import SECRET_PREFIX, key_of, sign
 TTL_LEAST: Final = timedelta(minutes=5)
 TTL_MOST: Final = timedelta(days=7)
 GRACE: Final = timedelta(minutes=10)  # how long a replaced secret signs beside the new one
+SIGN_ALONG: Final = 4  # replaced secrets at most, the latest: each is a signature in one header line
 VERIFIED_FOR: Final = timedelta(hours=24)
 REMEMBERED_FOR: Final = timedelta(days=1)  # a key that was held is known for so long after its end
 ATTEMPTS: Final = 5
@@ -41,7 +42,7 @@ class SubscriptionSecrets:
         kept = tuple((old, until) for old, until in self.retired if until > now and not _same(old, secret))
         if _same(secret, self.secret):
             return SubscriptionSecrets(secret, kept)
-        return SubscriptionSecrets(secret, (*kept, (self.secret, now + GRACE)))
+        return SubscriptionSecrets(secret, (*kept, (self.secret, now + GRACE))[-SIGN_ALONG:])
 
     def keys(self, now: datetime) -> list[bytes]:
         """The present key first."""

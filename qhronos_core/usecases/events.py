@@ -46,6 +46,7 @@ NEXT_RUNS: Final = 3
 PREVIEW_LIMIT: Final = 100
 SNOOZE_MOST: Final = timedelta(days=366)
 SECRET_OVERLAP: Final = timedelta(hours=24)
+SIGN_ALONG: Final = 4  # earlier secrets at most, the latest: each is a signature in one header line
 CHAIN_WITHIN: Final = timedelta(hours=1)
 CHAIN_LIMIT: Final = 10
 RUNS_PER_DAY_COUNTED: Final = 86_400
@@ -426,9 +427,10 @@ class EventCases:
             secret = given
         elif (given is None or secret is None) and signs:
             secret = made = new_secret()
-        retired = tuple((old, until) for old, until in before.retired if until > now)
+        retired = before.retired
         if before.hmac_secret is not None and secret != before.hmac_secret:
             retired = (*retired, (before.hmac_secret, now + SECRET_OVERLAP))
+        retired = tuple((old, until) for old, until in retired if until > now and old != secret)[-SIGN_ALONG:]
         headers = before.headers if draft.secrets.headers is UNSET else draft.secrets.headers_over(before.headers)
         secrets = EventSecrets(secret, retired, headers)
         if secrets == before:

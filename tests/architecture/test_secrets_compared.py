@@ -13,6 +13,7 @@ NOT_A_DOOR = {
     "auth.master_token == auth.jwt_secret": "an operator's own secrets, at the start",
     "previous == auth.jwt_secret": "likewise",
     "secret != before.hmac_secret": "whether a caller changes the secret of its own event",
+    "old != secret": "likewise",
     "secrets == before": "likewise",
     "secrets != EventSecrets()": "whether there is anything to seal",
     "event.secrets == was.secrets": "whether the sealed bytes are to be written",

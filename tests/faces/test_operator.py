@@ -47,16 +47,15 @@ async def test_doctor_names_the_keys_in_use_and_those_that_may_go(tmp_path: Path
         await a_hook(core)
         assert core.at_rest is not None
         first = core.at_rest.current
-        assert any(
-            f"ok At rest: 1 secrets are sealed with the present key {first}" in line for line in await told(core)
-        )
+        assert any(f"ok At rest: the present key {first} seals 1 secret " in line for line in await told(core))
         await rotated(core)
         said = "\n".join(await told(core))
-        assert f"1 secrets are sealed with the present key {core.at_rest.current}" in said
+        assert f"the present key {core.at_rest.current} seals 1 secret " in said
         assert f"nothing is sealed with the earlier key {first}" in said
         await core.at_rest.renew()
         assert any(
-            line.startswith("FIX At rest: 1 secrets") and "`qhronos rotate-key`" in line for line in await told(core)
+            line.startswith("FIX At rest: the earlier key") and "`qhronos rotate-key`" in line
+            for line in await told(core)
         )
 
 
@@ -94,7 +93,7 @@ async def test_a_key_moved_into_the_configuration_still_opens_what_its_files_sea
     async with open_core(settings(tmp_path, **configured), run_scheduler=False) as core:
         answer = await core.events.update(event_id, {"name": "renamed", "hmac_secret": None}, caller=MASTER)
         assert answer.secret_once
-        assert "0 secrets are sealed anew" not in await rotated(core)
+        assert "Nothing to do" in await rotated(core)  # the only one was sealed anew by its change
     (tmp_path / "secrets" / "at_rest_key").unlink()
     (tmp_path / "secrets" / "retired_at_rest_keys").unlink()
     async with open_core(settings(tmp_path, **configured), run_scheduler=False) as core:
@@ -108,8 +107,8 @@ async def test_secrets_of_a_key_that_is_not_kept_are_told_of_with_what_to_put_ba
         lost = core.at_rest.current
     async with open_core(settings(tmp_path, QHRONOS_AUTH__AT_REST_KEY="C" * 43), run_scheduler=False) as core:
         (finding,) = [line for line in await told(core) if line.startswith("FIX At rest")]
-        assert f"1 secrets are sealed with {lost}, which is not kept" in finding
+        assert f"1 secret cannot be used: the key that sealed them, {lost}, is not kept" in finding
         assert "auth.previous_at_rest_keys" in finding
-        assert "1 are sealed with keys that are not kept" in await rotated(core)
+        assert "Left as they are: 1" in await rotated(core)
         with pytest.raises(KeyMissingError, match="lacks the key"):
             await core.events.update(event_id, {"hmac_secret": None}, caller=MASTER)

@@ -207,7 +207,7 @@ async def test_a_rotation_makes_a_key_seals_with_it_and_forgets_the_old_one_an_h
     now = embedded.at_rest().current
     assert now != before
     assert f"{now} is the at-rest key now; {before} is kept" in said
-    assert "1 secrets are sealed anew" in said
+    assert "Sealed anew: 1." in said
     # A process that has served all the time: it opens and seals with the new one, unasked.
     assert keeper_of(serving).open(await embedded.store.events.get(event.id)) == secrets_of(0)
     assert serving.head()[1:].hex() == now
