@@ -1,12 +1,16 @@
 """API calls: the request an event asks for, sent as it is, unsigned (rest.md §6)."""
 
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from qhronos_core.adapters.http.answers import USER_AGENT, json_bytes, sent, timeout_of
 from qhronos_core.adapters.http.egress import Egress
 from qhronos_core.domain.event import Event
 from qhronos_core.ports import Delivery, EventSecrets, Outcome
+
+TOLD_APART: Final = 4  # characters of a secret from which on it is known from ordinary text
+HIDDEN: Final = b"***"
 
 
 class ApicallCourier:
@@ -30,7 +34,7 @@ class ApicallCourier:
             headers["User-Agent"] = USER_AGENT
         headers["Idempotency-Key"] = str(delivery.occurrence.id)
         headers["Qhronos-Attempt"] = str(delivery.attempt)
-        return await sent(
+        outcome = await sent(
             self._egress,
             str(params.get("method", "POST")),
             str(params["url"]),
@@ -39,6 +43,18 @@ class ApicallCourier:
             timeout=timeout_of(params.get("timeout"), self._timeout),
             now=delivery.now,
         )
+        return replace(outcome, response=_without(delivery.secrets, outcome.response))
+
+
+def _without(secrets: EventSecrets, response: bytes | None) -> bytes | None:
+    """What a receiver answered, without the secrets it was sent: it is kept and shown, and echoing is common."""
+    if not response or not secrets.headers:
+        return response
+    parts = {part for value in secrets.headers.values() for part in (value, value.rpartition(" ")[2])}
+    for part in sorted(parts, key=len, reverse=True):
+        if len(part) >= TOLD_APART:
+            response = response.replace(part.encode(), HIDDEN)
+    return response
 
 
 def _headers(given: dict[str, str], secrets: EventSecrets) -> dict[str, str]:

@@ -360,6 +360,17 @@ async def test_secret_header_values_take_the_place_of_what_stands_for_them(egres
     assert b"***" not in request.head
 
 
+async def test_a_secret_that_a_receiver_echoes_is_not_kept(egress: Egress) -> None:
+    """S28, S34: the answer is kept and shown, and what was secret on the way out is so on the way back."""
+    echo = b'{"authorization": "Bearer s3cret-token", "split": "s3cret-token", "x-api-key": "k3y-of-mine", "open": "o"}'
+    head = b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n" % len(echo)
+    secrets = {"Authorization": "Bearer s3cret-token", "X-Api-Key": "k3y-of-mine", "X-Short": "o"}
+    async with receiving(answering(head + echo)) as receiver:
+        event = apicall(receiver.url(), headers={"X-Open": "open"})
+        outcome = await ApicallCourier(egress).deliver(delivery(event, headers=secrets))
+    assert outcome.response == b'{"authorization": "***", "split": "***", "x-api-key": "***", "open": "o"}'
+
+
 async def test_a_slot_is_used_for_each_of_many_at_once(egress: Egress) -> None:
     import asyncio
 
