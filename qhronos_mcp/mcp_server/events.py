@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import mcp_types as t
+from mcp.server.apps import EXTENSION_ID as APPS
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.extension import Extension, MethodBinding
 from pydantic import BaseModel, ConfigDict
@@ -87,7 +88,7 @@ class Events(Extension):
 async def advertised(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
     """Middleware: what both handshakes say, where the SDK says it otherwise. They name the extension in both places: hosts
     of the sketch look for `events` at the top level and nowhere else; of a handshake by `initialize` the SDK leaves
-    `extensions` out."""
+    `extensions` out, and most hosts that show apps speak that."""
     result = await call_next(ctx)
     if ctx.method not in ("server/discover", "initialize") or result is None:
         return result
@@ -99,5 +100,5 @@ async def advertised(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -
         name: {**settings, "listChanged": False} if "listChanged" in settings else settings
         for name, settings in shown["capabilities"].items()
     }
-    extensions = {**capabilities.get("extensions", {}), IDENTIFIER: dict(_SETTINGS)}
+    extensions = {**capabilities.get("extensions", {}), IDENTIFIER: dict(_SETTINGS), APPS: {}}
     return {**shown, "capabilities": {**capabilities, "extensions": extensions, "events": dict(_SETTINGS)}}

@@ -33,6 +33,7 @@ from qhronos_mcp import __version__
 from qhronos_mcp.mcp_server import compat
 from qhronos_mcp.mcp_server.events import Events, advertised
 from qhronos_mcp.mcp_server.tasks import REFUSED, Tasks, TaskSource
+from qhronos_mcp.mcp_server.timeline import timeline
 
 if TYPE_CHECKING:
     from qhronos_core.domain.errors import QhronosError
@@ -92,7 +93,7 @@ class QhronosServer(MCPServer[Any]):
             instructions=INSTRUCTIONS,
             token_verifier=token_verifier,
             auth=auth,
-            extensions=[*extensions, self._tasks, self._events],
+            extensions=[*extensions, self._tasks, self._events, timeline()],
             tools=list(tools),
             cache_hints={
                 "tools/list": _AN_HOUR,

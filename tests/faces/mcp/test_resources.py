@@ -13,7 +13,11 @@ from tests.faces.mcp.speakers import Speaker
 async def test_the_lists_hold_templates_and_not_a_resource_an_event(alice: Speaker, house: House) -> None:
     await house.event()
     resources = (await alice.client.list_resources()).resources
-    assert {str(resource.uri) for resource in resources} == {"qhronos://inbox", "qhronos://guide/schedules"}
+    assert {str(resource.uri) for resource in resources} == {
+        "qhronos://inbox",
+        "qhronos://guide/schedules",
+        "ui://qhronos/timeline",
+    }
     templates = (await alice.client.list_resource_templates()).resource_templates
     assert {template.uri_template for template in templates} == {
         "qhronos://events/{event_id}",
