@@ -11,7 +11,11 @@ from typing import Any, Final
 from mcp.server.apps import Apps, ResourceCsp
 
 TIMELINE: Final = "ui://qhronos/timeline"
-SHOWN_AS_TIMELINE: Final[dict[str, Any]] = {"ui": {"resourceUri": TIMELINE}}
+TOOL_METAS: Final[Mapping[str, dict[str, Any]]] = {
+    "list_occurrences": {"ui": {"resourceUri": TIMELINE, "visibility": ["model", "app"]}},
+    "list_events": {"ui": {"visibility": ["model", "app"]}},
+}
+"""What the page is of, and what it asks for besides; said aloud, since some hosts lend an app only tools that say so."""
 _NOWHERE: Final[Mapping[str, list[str]]] = {
     "connect_domains": [],
     "resource_domains": [],

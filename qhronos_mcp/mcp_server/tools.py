@@ -43,7 +43,7 @@ from qhronos_mcp.mcp_server.results import (
     View,
     Waited,
 )
-from qhronos_mcp.mcp_server.timeline import SHOWN_AS_TIMELINE
+from qhronos_mcp.mcp_server.timeline import TOOL_METAS
 from qhronos_mcp.mcp_server.waits import LongPoll
 
 PAGE: Final = 4
@@ -92,7 +92,7 @@ class Tools:
         )
         for tool, title, hints in listed:
             description = " ".join(cleandoc(tool.__doc__ or "").split())
-            meta = SHOWN_AS_TIMELINE if tool == self.list_occurrences else None
+            meta = TOOL_METAS.get(tool.__name__)
             server.add_tool(tool, title=title, description=description, annotations=hints, meta=meta)
         return frozenset(tool.__name__ for tool, _, _ in listed)
 

@@ -1,6 +1,7 @@
 """Clients that others wrote, against the server as a person starts it: the TypeScript client and the Inspector."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.node import NodeMissing, Programs, programs
-from tests.faults.rig.nodes import MASTER, Node, a_cluster
+from tests.faults.rig.nodes import MASTER, Node, a_cluster, free_port
 
 ROOT = Path(__file__).parents[2]
 JOURNEY = Path(__file__).parent / "strangers" / "journey.mjs"
@@ -103,3 +104,44 @@ def test_the_inspector_calls_a_tool(node: Programs, server: Node, tmp_path: Path
     )
     assert not answer.get("isError")
     assert answer["structuredContent"]["now"]
+
+
+# --- MCP Events ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("discovery", [True, False], ids=["modern", "legacy"])
+def test_the_ai_sdk_is_woken_by_mcp_events_and_keeps_its_subscription_over_a_restart(
+    node: Programs, tmp_path: Path, discovery: bool
+) -> None:
+    callback = free_port()
+    settings = {"QHRONOS_EVENTS__DEV_ORIGINS": f"http://127.0.0.1:{callback}"}
+    told = {"modules": str(node.modules), "token": MASTER, "discovery": discovery, "callback": callback}
+    with a_cluster(tmp_path, lease="1m", settings=settings) as cluster, (tmp_path / "stderr").open("w+") as stderr:
+        served = cluster.start()
+        journey = subprocess.Popen(
+            [node.node, str(JOURNEY.with_name("events.mjs")), json.dumps(told)],
+            env=node.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+        try:
+            assert journey.stdin is not None
+            assert journey.stdout is not None
+            journey.stdin.write(f"http://127.0.0.1:{served.port}\n")
+            journey.stdin.flush()
+            if journey.stdout.readline():  # it asks for a restart
+                served.stopped_by(signal.SIGTERM)
+                served = cluster.start()
+                journey.stdin.write(f"http://127.0.0.1:{served.port}\n")
+                journey.stdin.flush()
+            last, _ = journey.communicate(timeout=90)
+        finally:
+            journey.kill()
+            journey.wait()
+        stderr.seek(0)
+        assert journey.returncode == 0, stderr.read()[-3000:]
+    saw = json.loads(last)
+    assert (saw["faults"], saw["refused"], saw["app"]) == ([], [], "ui://qhronos/timeline")
+    assert "occurrence.due" in saw["types"]

@@ -28,7 +28,11 @@ MARKUP = "<img src=x onerror=alert(1)><b>bold</b>"
 async def test_one_tool_is_bound_to_the_app_which_both_generations_list_and_read(alice: Speaker) -> None:
     tools = (await alice.client.list_tools()).tools
     bound = {tool.name: tool.meta["ui"] for tool in tools if tool.meta}
-    assert bound == {"list_occurrences": {"resourceUri": APP}}
+    lent = ["model", "app"]
+    assert bound == {
+        "list_events": {"visibility": lent},
+        "list_occurrences": {"resourceUri": APP, "visibility": lent},
+    }
     [listed] = [one for one in (await alice.client.list_resources()).resources if str(one.uri) == APP]
     [content] = (await alice.client.read_resource(APP)).contents
     assert isinstance(content, t.TextResourceContents)
