@@ -1,7 +1,7 @@
 """A host of MCP Apps, as small as one can be: the page around the app, in Chromium, and the protocol between both."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -38,13 +38,15 @@ window.tell = (message) => frame.contentWindow.postMessage(message, "*");
 class Host:
     """What the app said, in order, and the way to tell it something. Its tool calls go to the server, as `speaker`."""
 
-    page: Page
-    app: FrameLocator
     speaker: Speaker
     says: Mapping[str, Any]
+    page: Page = field(init=False)
     heard: list[dict[str, Any]] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
     _stir: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def app(self) -> FrameLocator:
+        return self.page.frame_locator("iframe")
 
     async def answer(self, message: dict[str, Any]) -> dict[str, Any] | None:
         self.heard.append(message)
@@ -61,8 +63,7 @@ class Host:
         return {**answer, "error": {"code": -32601, "message": "Method not found"}}
 
     async def tell(self, method: str, params: Mapping[str, Any], **more: Any) -> None:
-        message = {"jsonrpc": "2.0", "method": method, "params": params, **more}
-        await self.page.evaluate("(message) => window.tell(message)", message)
+        await tell(self.page, {"jsonrpc": "2.0", "method": method, "params": params, **more})
 
     async def show(self, **arguments: Any) -> t.CallToolResult:
         """As when a model has called the tool."""
@@ -131,18 +132,18 @@ async def a_browser(chromium: str) -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def embedded(
-    browser: Browser, speaker: Speaker, *, width: int = 720, says: Mapping[str, Any] | None = None
-) -> AsyncIterator[Host]:
-    """The app as this speaker's server hands it out, in a page of that width. It may make no complaint, nor any request."""
-    [content] = (await speaker.client.read_resource(APP, cache_mode="bypass")).contents
-    assert isinstance(content, t.TextResourceContents)
-    html = content.text
-    policy = policy_of((content.meta or {})["ui"]["csp"])
-    told = says or HOST
-    ground = "#17181a" if told["hostContext"].get("theme") == "dark" else "#fff"
+async def framed(
+    browser: Browser,
+    html: str,
+    csp: Mapping[str, Sequence[str]],
+    heard: Callable[[dict[str, Any]], Awaitable[dict[str, Any] | None]],
+    *,
+    width: int = 720,
+    ground: str = "#fff",
+) -> AsyncIterator[Page]:
+    """An app in a page of that width. What it says is `heard`; it may make no complaint, nor any request."""
     page = await browser.new_page(viewport={"width": width, "height": 900})
-    host = Host(page, page.frame_locator("iframe"), speaker, told)
+    complaints: list[str] = []
     requested: list[str] = []
 
     async def serve(route: Route) -> None:
@@ -150,23 +151,42 @@ async def embedded(
         if route.request.url == "https://host.test/":
             await route.fulfill(content_type="text/html", body=_AROUND % {"ground": ground})
         elif route.request.url == "https://view.test/":
-            await route.fulfill(
-                content_type="text/html; charset=utf-8", body=html, headers={"content-security-policy": policy}
-            )
+            policy = {"content-security-policy": policy_of(csp)}
+            await route.fulfill(content_type="text/html; charset=utf-8", body=html, headers=policy)
         else:
             await route.abort()
 
     def note(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            host.complaints.append(message.text)
+            complaints.append(message.text)
 
     page.set_default_timeout(SOON * 1_000)
     page.on("console", note)
-    page.on("pageerror", lambda error: host.complaints.append(str(error)))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
     await page.route("**/*", serve)
-    await page.expose_function("heard", host.answer)
+    await page.expose_function("heard", heard)
     await page.goto("https://host.test/")
-    yield host
+    yield page
     await page.close()
-    assert host.complaints == []
+    assert complaints == []
     assert [url for url in requested if not url.endswith("favicon.ico")] == ["https://host.test/", "https://view.test/"]
+
+
+async def tell(page: Page, message: Mapping[str, Any]) -> None:
+    await page.evaluate("(message) => window.tell(message)", message)
+
+
+@asynccontextmanager
+async def embedded(
+    browser: Browser, speaker: Speaker, *, width: int = 720, says: Mapping[str, Any] | None = None
+) -> AsyncIterator[Host]:
+    """The app as this speaker's server hands it out."""
+    [content] = (await speaker.client.read_resource(APP, cache_mode="bypass")).contents
+    assert isinstance(content, t.TextResourceContents)
+    told = says or HOST
+    host = Host(speaker, told)
+    ground = "#17181a" if told["hostContext"].get("theme") == "dark" else "#fff"
+    csp = (content.meta or {})["ui"]["csp"]
+    async with framed(browser, content.text, csp, host.answer, width=width, ground=ground) as page:
+        host.page = page
+        yield host

@@ -37,7 +37,12 @@ async def test_one_tool_is_bound_to_the_app_which_both_generations_list_and_read
     [content] = (await alice.client.read_resource(APP)).contents
     assert isinstance(content, t.TextResourceContents)
     assert listed.mime_type == content.mime_type == APP_MIME_TYPE == "text/html;profile=mcp-app"
-    nowhere = {"connectDomains": [], "resourceDomains": [], "frameDomains": [], "baseUriDomains": []}
+    nowhere: dict[str, list[str]] = {
+        "connectDomains": [],
+        "resourceDomains": [],
+        "frameDomains": [],
+        "baseUriDomains": [],
+    }
     assert (content.meta or {})["ui"] == (listed.meta or {})["ui"] == {"csp": nowhere, "prefersBorder": True}
 
 
