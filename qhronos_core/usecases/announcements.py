@@ -97,13 +97,18 @@ class Announcements:
         max_age: timedelta | None = None,
         journal: Pages | None = None,
     ) -> Batch:
-        """Up to `limit` announcements after `cursor`, each judged by what the caller may read now."""
+        """Up to `limit` announcements after `cursor`, each judged by what the caller may read now.
+
+        After a cursor of another journal there is nothing: what this one holds was before the reader's time.
+        """
         oldest = None if max_age is None else await self._store.now() - max_age
         found: list[Announcement] = []
         skipped = truncated = False
         for _ in range(_PAGES):
             page = await (journal or self._store.journal).after(cursor, limit=_PAGE)
             truncated |= page.truncated
+            if page.truncated and page.cursor.epoch != cursor.epoch:
+                return Batch((), await self.end(), True, truncated)
             for told in await self._told(page.lines, page.cursor, asked, caller, oldest):
                 if told is None:
                     skipped = True

@@ -110,8 +110,9 @@ class EventFeed:
         async with self._told():
             cases, caller = self._offered(ctx), self._face.caller()
             delivery = self._delivery(given)
+            if (mode := delivery.get("mode")) not in (None, "webhook"):
+                raise self._errors.unsupported("deliveryMode", mode)
             name, arguments = self._subject(given)
-            ttl = self._whole(given, "ttlMs", _AGE_MOST, least=0)
             granted = await cases.subscribe(
                 Asked(
                     name,
@@ -120,7 +121,7 @@ class EventFeed:
                     delivery.get("secret"),
                     self._cursor(given),
                     self._max_age(given),
-                    None if ttl is None else timedelta(milliseconds=ttl),
+                    self._ttl(given),
                 ),
                 caller=caller,
             )
@@ -161,8 +162,6 @@ class EventFeed:
         delivery = given.get("delivery")
         if not isinstance(delivery, dict) or not isinstance(delivery.get("url"), str):
             raise self._errors.invalid("`delivery` is an object with a `url`.", field="delivery")
-        if delivery.get("mode", "webhook") != "webhook":
-            raise self._errors.unsupported("deliveryMode", delivery["mode"])
         return delivery
 
     # --- what is given --------------------------------------------------------------------------
@@ -201,6 +200,15 @@ class EventFeed:
         age = self._whole(given, "maxAgeMs", _AGE_MOST, least=0)
         return None if age is None else timedelta(milliseconds=age)
 
+    def _ttl(self, given: Mapping[str, Any]) -> timedelta | None:
+        """Any number: what is too long or too short is granted within bounds, never refused."""
+        ttl = given.get("ttlMs")
+        if ttl is None:
+            return None
+        if isinstance(ttl, bool) or not isinstance(ttl, int | float):
+            raise self._errors.invalid("`ttlMs` is a number or null.", field="ttlMs")
+        return timedelta(milliseconds=max(0, min(ttl, _AGE_MOST)))
+
     def _whole(self, given: Mapping[str, Any], name: str, most: int, *, least: int = 1) -> int | None:
         number = given.get(name)
         if number is None:
@@ -225,9 +233,8 @@ class _Stream:
 
     async def run(self, cursor: Cursor, truncated: bool, max_age: timedelta | None) -> dict[str, Any]:
         batch = await self._read(cursor, max_age)
-        first = batch.announcements[0].before if batch.announcements else batch.cursor
-        truncated = truncated or batch.truncated or batch.skipped
-        await self._send("active", cursor=str(first if batch.skipped else cursor), truncated=truncated)
+        later = batch.truncated or batch.skipped
+        await self._send("active", cursor=str(_before(batch) if later else cursor), truncated=truncated or later)
         while True:
             for told in batch.announcements:
                 if self._dirty.closed:
@@ -252,7 +259,7 @@ class _Stream:
                 await anyio.sleep(1)
                 batch = Batch((), cursor, more=True)
             if batch.truncated:
-                await self._send("active", cursor=str(batch.cursor), truncated=True)
+                await self._send("active", cursor=str(_before(batch)), truncated=True)
 
     async def _read(self, cursor: Cursor, max_age: timedelta | None) -> Batch:
         return await self._feed.announcements.after(
@@ -265,6 +272,11 @@ class _Stream:
 
     async def _send(self, kind: str, **body: Any) -> None:
         await compat.notify(self._ctx, f"notifications/events/{kind}", {**body, "_meta": self._meta})
+
+
+def _before(batch: Batch) -> Cursor:
+    """Where a batch begins: a client that keeps this and leaves misses none of it."""
+    return batch.announcements[0].before if batch.announcements else batch.cursor
 
 
 def _is_legacy_http(ctx: ServerRequestContext[Any, Any]) -> bool:

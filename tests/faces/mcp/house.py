@@ -76,7 +76,7 @@ class House:
         return self.world.clock.now()
 
 
-def core_of(world: World, data_dir: Path, signals: Signals) -> Core:
+def core_of(world: World, settings: Settings, signals: Signals) -> Core:
     signer = Jwt(
         key_id="1",
         secret="s" * 20 + "e" * 20,
@@ -94,7 +94,7 @@ def core_of(world: World, data_dir: Path, signals: Signals) -> Core:
         max_life=timedelta(days=365),
     )
     return Core(
-        settings=Settings(data_dir=data_dir),
+        settings=settings,
         node="node-1",
         events=world.events,
         occurrences=world.occurrences,
@@ -116,9 +116,11 @@ async def minted(core: Core, access: str, sub: str) -> str:
 
 
 @asynccontextmanager
-async def a_house(world: World, data_dir: Path, signals: Signals | None = None) -> AsyncIterator[House]:
+async def a_house(
+    world: World, data_dir: Path, signals: Signals | None = None, *, settings: Settings | None = None
+) -> AsyncIterator[House]:
     """With `signals` of its own it is another node on the same store, which hears of nothing but by looking."""
-    core = core_of(world, data_dir, signals or world.signals)
+    core = core_of(world, settings or Settings(data_dir=data_dir), signals or world.signals)
     face = McpOverHttp(core, Verifier(core))
     tokens = {
         name: await minted(core, access, "alice" if name == "reader" else name) for name, access in ACCESS.items()

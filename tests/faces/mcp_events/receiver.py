@@ -10,11 +10,17 @@ from typing import Any
 
 @dataclass
 class Receiver:
-    """Echoes challenges, answers as told, then 200; keeps what it got."""
+    """Echoes challenges, answers as told, then 200; keeps what it got, and where it was sent.
+
+    `proves`: its status and what it makes of a nonce, where that is no echo. `silent`: it answers nothing.
+    """
 
     url: str = ""
     connections: int = 0
     echoes: bool = True
+    proves: tuple[int, Callable[[str], object]] | None = None
+    silent: bool = False
+    targets: list[str] = field(default_factory=list)
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = field(default_factory=dict)
@@ -40,17 +46,22 @@ class Receiver:
         self.open[writer] = asyncio.current_task()
         try:
             while line := await reader.readline():
-                assert line.startswith(b"POST ")
+                verb, target, _ = line.decode().split(" ")
+                assert verb == "POST"
+                self.targets.append(target)
                 headers: dict[str, str] = {}
                 while (line := await reader.readline()).strip():
                     name, _, value = line.decode().partition(":")
                     headers[name.lower()] = value.strip()
                 body = await reader.readexactly(int(headers["content-length"]))
                 self.got.append((headers, body))
+                if self.silent:
+                    await asyncio.Event().wait()
                 told = json.loads(body)
                 answer, status = b"", 200
                 if told.get("type") == "verification":
-                    answer = json.dumps({"challenge": told["challenge"] if self.echoes else "x"}).encode()
+                    status, proof = self.proves or (200, lambda nonce: {"challenge": nonce if self.echoes else "x"})
+                    answer = json.dumps(proof(told["challenge"])).encode()
                 elif self.statuses:
                     status = self.statuses.pop(0)
                 writer.write(b"HTTP/1.1 %d x\r\nContent-Length: %d\r\n\r\n%s" % (status, len(answer), answer))
@@ -74,5 +85,8 @@ async def a_receiver() -> AsyncIterator[Receiver]:
         ending = [task for task in receiver.open.values() if task is not None]
         for writer in list(receiver.open):
             writer.close()
+        if receiver.silent:
+            for task in ending:
+                task.cancel()
         if ending:
             await asyncio.wait(ending)

@@ -1,125 +1,24 @@
 """Webhook subscriptions, against a real receiver on this machine: proof, signing, retries, rotation, and their end."""
 
 import asyncio
-import base64
 import json
-import os
-import secrets
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from standardwebhooks import Webhook
 
-from qhronos_core.adapters.http.callbacks import EgressCallbacks, hardened, lifted
-from qhronos_core.adapters.http.egress import Egress
-from qhronos_core.adapters.local.limits import LocalLimits
-from qhronos_core.adapters.local.vault import AesVault
+from qhronos_core.adapters.http.callbacks import hardened, lifted
 from qhronos_core.domain.access import Principal
 from qhronos_core.domain.destination import EgressPolicy
 from qhronos_core.domain.errors import StartRefusedError
 from qhronos_core.domain.subscription import Subscription, SubscriptionSecrets
 from qhronos_core.ports import KeyMissingError
 from qhronos_core.scheduler import subscriptions
-from qhronos_core.scheduler.subscriptions import Deliveries, DeliveriesSettings
-from qhronos_core.usecases.announcements import Announcements
-from qhronos_core.usecases.subscriptions import SubscriptionCases, opened
 from tests.faces.mcp.house import House
 from tests.faces.mcp.speakers import MODERN
 from tests.faces.mcp_events.asking import ask, refusal
+from tests.faces.mcp_events.calling import Caller, a_secret, origin_of, verified, wired
 from tests.faces.mcp_events.receiver import Receiver, a_receiver
-
-
-def a_secret(length: int = 32) -> str:
-    return "whsec_" + base64.b64encode(os.urandom(length)).decode()
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with a_receiver() as receiver:
-        yield receiver
-
-
-@dataclass
-class Caller:
-    """The house, with callbacks."""
-
-    house: House
-    deliveries: Deliveries
-    secret: str = field(default_factory=a_secret)
-
-    async def subscribe(self, receiver: Receiver, bearer: str = "alice", **given: Any) -> dict[str, Any]:
-        async with self.house.speaker(MODERN, bearer) as speaker:
-            return await ask(speaker, "subscribe", **self.asked(receiver.url, **given))
-
-    async def refused(self, url: str, bearer: str = "alice", **given: Any) -> Any:
-        async with self.house.speaker(MODERN, bearer) as speaker:
-            return (await refusal(speaker, "subscribe", **self.asked(url, **given))).error
-
-    async def unsubscribe(self, receiver: Receiver, bearer: str = "alice", **given: Any) -> dict[str, Any]:
-        async with self.house.speaker(MODERN, bearer) as speaker:
-            return await ask(
-                speaker,
-                "unsubscribe",
-                **{"name": "occurrence.due", "arguments": {}, "delivery": {"url": receiver.url}, **given},
-            )
-
-    def asked(self, url: str, **given: Any) -> dict[str, Any]:
-        delivery = {"mode": "webhook", "url": url, "secret": given.pop("secret", self.secret)}
-        return {"name": "occurrence.due", "arguments": {}, "delivery": delivery, **given}
-
-    async def look(self) -> None:
-        """One look, and all that comes of it."""
-        await self.deliveries.look()
-        await self.deliveries.idle()
-
-
-def wired(house: House, *origins: str, most: int = 1000, per_message: bool = False) -> Caller:
-    world = house.world
-    policy = hardened(EgressPolicy())
-    callbacks = EgressCallbacks(Egress(policy), Egress(lifted(policy, origins)), policy, origins)
-    vault = AesVault(b"k" * 32)
-    house.core.subscriptions = SubscriptionCases(
-        world.store,
-        world.signals,
-        vault=vault,
-        callbacks=callbacks,
-        limits=LocalLimits(),
-        nonce=lambda: secrets.token_urlsafe(32),
-        ttl=timedelta(hours=24),
-        most=most,
-    )
-    deliveries = Deliveries(
-        store=world.store,
-        read=Announcements(world.store).after,
-        still_holds=house.core.tokens.still_holds,
-        open_secrets=lambda subscription: opened(vault, subscription),
-        callbacks=callbacks,
-        signals=world.signals,
-        settings=DeliveriesSettings(poll=timedelta(seconds=1), per_message=per_message, forbidden=-32024),
-    )
-    return Caller(house, deliveries)
-
-
-def origin_of(receiver: Receiver) -> str:
-    return receiver.url.partition("/hook")[0]
-
-
-@pytest.fixture
-def caller(house: House, receiver: Receiver) -> Caller:
-    return wired(house, origin_of(receiver))
-
-
-def verified(got: tuple[dict[str, str], bytes], secret: str, at: datetime) -> None:
-    """By the reference implementation, as if it were now."""
-    headers, body = got
-    assert abs(int(headers["webhook-timestamp"]) - at.timestamp()) < 300
-    stamp = datetime.fromtimestamp(int(headers["webhook-timestamp"]), tz=UTC)
-    signature = Webhook(secret).sign(headers["webhook-id"], stamp, body.decode())
-    assert signature in headers["webhook-signature"].split(" ")
 
 
 async def test_an_endpoint_proves_itself_and_is_then_told_signed(
@@ -186,12 +85,24 @@ async def test_a_refresh_challenges_nobody_again_and_keeps_id_and_position(calle
     assert len(receiver.of("verification")) == 2
 
 
-@pytest.mark.parametrize(("ttl", "hours"), [(None, 24), (1, 5 / 60), (10**10, 7 * 24)])
+@pytest.mark.parametrize(
+    ("ttl", "hours"),
+    [(None, 24), (1, 5 / 60), (0, 5 / 60), (-1, 5 / 60), (3_600_000.0, 1), (10**10, 7 * 24), (10**30, 7 * 24)],
+)
 async def test_a_grant_is_clamped_never_refused(
-    caller: Caller, receiver: Receiver, ttl: int | None, hours: float
+    caller: Caller, receiver: Receiver, ttl: float | None, hours: float
 ) -> None:
     granted = await caller.subscribe(receiver, ttlMs=ttl)
     assert datetime.fromisoformat(granted["refreshBefore"]) - caller.house.now == timedelta(hours=hours)
+
+
+async def test_a_grant_ends_with_the_token_that_asked(caller: Caller, receiver: Receiver) -> None:
+    house = caller.house
+    until = house.now + timedelta(hours=2)
+    fields = {"sub": "alice", "access": "write", "scope": ["user:alice"], "expires_at": until.isoformat()}
+    house.tokens["brief"] = (await house.core.tokens.mint(fields, caller=Principal.of_master())).token
+    granted = await caller.subscribe(receiver, "brief")
+    assert datetime.fromisoformat(granted["refreshBefore"]) == until
 
 
 async def test_a_refused_delivery_is_tried_again_soon_with_the_same_id_and_in_order(
@@ -444,11 +355,12 @@ async def test_no_secret_is_at_rest_in_the_open_or_told(
     granted = await caller.subscribe(receiver)
     assert caller.secret not in json.dumps(granted)
     row = await house.world.store.subscriptions.get(granted["id"])
+    assert row is not None
     assert caller.secret not in repr(row)
     plain = caller.secret.removeprefix("whsec_").encode()
-    kept = await asyncio.to_thread(lambda: [path.read_bytes() for path in tmp_path.rglob("qhronos.db*")])
-    assert kept
-    assert not any(plain in content for content in kept)
+    files = await asyncio.to_thread(lambda: [path.read_bytes() for path in tmp_path.rglob("qhronos.db*")])
+    assert row.secrets
+    assert not any(plain in content for content in (row.secrets, *files))
 
 
 @pytest.mark.parametrize("origin", ["localhost:3000", "http://a.example/path", "", "http://u@a.example"])
