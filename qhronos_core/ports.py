@@ -735,8 +735,11 @@ class SecretKeeper:
 
 
 class Courier(Protocol):
-    async def deliver(self, delivery: Delivery) -> Outcome:
-        """Make one attempt. Never raises but CancelledError: whatever happened is an Outcome; ends by the action's own deadline."""
+    async def deliver(self, delivery: Delivery) -> Outcome | None:
+        """Make one attempt. Never raises but CancelledError: whatever happened is an Outcome; ends by the action's own deadline.
+
+        None: it is another node's to make. No attempt was made, and the claim is given back.
+        """
         ...
 
     def host_of(self, event: Event) -> str | None:

@@ -94,6 +94,11 @@ class Core:
     def draining(self) -> bool:
         return self._draining
 
+    @property
+    def delivers(self) -> bool:
+        """Whether this node claims what is due, or only serves."""
+        return self._loop is not None
+
     async def ready(self) -> bool:
         """Whether this node takes new work: not while draining, not without a store."""
         if self._draining:

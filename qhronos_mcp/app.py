@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute
 from qhronos_core.config import ServerSettings, Settings
 from qhronos_core.domain.errors import StartRefusedError
 from qhronos_core.wiring import Core, open_core
+from qhronos_mcp.bounded_websocket import BoundedWebSocket
 from qhronos_mcp.mcp_server.http import McpOverHttp
 from qhronos_mcp.metrics import HttpMetrics
 from qhronos_mcp.middleware import Envelope, Guard, hosts_of, origins_of
@@ -119,25 +120,30 @@ def serve(settings: Settings) -> None:
 async def _served(settings: Settings, listener: socket.socket, signals: "_Signals") -> None:
     async with open_core(settings) as core:
         app = build_app(core, settings)
-        config = uvicorn.Config(
-            app,
-            http=_http_protocol(),
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="websockets-sansio",
-            ws_max_size=FRAME_MOST,
-            ws_ping_interval=20,
-            ws_ping_timeout=20,
-            proxy_headers=bool(settings.server.trusted_proxies),
-            forwarded_allow_ips=[str(network) for network in settings.server.trusted_proxies],
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=GRACEFUL,
-        )
+        config = uvicorn_config(app, settings)
         server = Server(config, on_start=lambda: _started(core, _address(listener)), on_exit=lambda: begin_stop(app))
         signals.reach(server)
         await server.serve(sockets=[listener])
+
+
+def uvicorn_config(app: Starlette, settings: Settings) -> uvicorn.Config:
+    """How the app is served: every limit of the wire stands here."""
+    return uvicorn.Config(
+        app,
+        http=_http_protocol(app),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws=BoundedWebSocket,
+        ws_max_size=4 * FRAME_MOST,  # beyond it the protocol hangs up; up to it the socket says why
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
+        proxy_headers=bool(settings.server.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in settings.server.trusted_proxies],
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACEFUL,
+    )
 
 
 def _started(core: Core, url: str) -> None:
@@ -208,13 +214,13 @@ def _run(main: Any) -> None:
         asyncio.run(main)
 
 
-def _http_protocol() -> Any:
+def _http_protocol(app: Starlette) -> Any:
     """On httptools where there is one: it parses an order of magnitude faster, but bounds nothing by itself."""
     if not _has("httptools"):
         return "h11"
     from qhronos_mcp.bounded_http import BoundedHttp
 
-    return BoundedHttp
+    return BoundedHttp.by(app.state.core.clock.now)
 
 
 def _has(module: str) -> bool:

@@ -1,28 +1,49 @@
 """uvicorn's HTTP protocol on httptools, with an end to what it waits for.
 
-Without it a stranger may send a request's head for ever, byte by byte or by the gigabyte, and each such connection is
-kept. The body is not limited here: who may send one is known only once the head is read (`rest/asked.py`).
+Without it a stranger may send a request's head for ever, byte by byte or by the gigabyte, or read an answer never, and
+each such connection is kept. The body is not limited here: who may send one is known only once the head is read
+(`rest/asked.py`). What is refused here, before any route is known, is told in the words of every other error.
 """
 
 import asyncio
-from typing import Any, Final
+import json
+from collections.abc import Callable
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from qhronos_mcp.problems import Problem
+
 HEAD_MOST: Final = 65_536  # bytes of request line and headers
 HEAD_WITHIN: Final = 30.0  # seconds from the first byte of a request, and from a connection, to the end of its head
-_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+TAKEN_WITHIN: Final = 30.0  # seconds that a full buffer may wait for its reader
+STOPPED_WITHIN: Final = 1.0  # likewise, when the server stops
+_TOO_LARGE: Final = Problem(431, "head_too_large", "The request line and headers are more than 64 KiB.")
+_TOO_SLOW: Final = Problem(408, "head_too_slow", "The request line and headers did not come within 30 s.")
+_MALFORMED: Final = Problem(400, "malformed_request", "This is not a request of HTTP/1.1.")
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """A head over 64 KiB is 431, one that takes longer than 30 s is 408; then the connection is closed."""
+    """A head over 64 KiB is 431, one that takes longer than 30 s is 408; then the connection is closed.
+
+    A reader that takes nothing for 30 s is cut off: its stream ends, and nothing else waits for it.
+    """
+
+    now: ClassVar[Callable[[], datetime]]
+
+    @classmethod
+    def by(cls, now: Callable[[], datetime]) -> "type[BoundedHttp]":
+        """This protocol, telling the time by `now`."""
+        return type(cls.__name__, (cls,), {"now": staticmethod(now)})
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._in_head = True  # and between requests, where the next head is awaited
         self._head = 0
         self._hurry: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -30,6 +51,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_hurrying()
+        self._wait_for_the_reader(None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -56,11 +78,46 @@ class BoundedHttp(HttpToolsProtocol):
             self._hurry.cancel()
             self._hurry = None
 
-    def _refuse(self, answer: bytes) -> None:
+    # --- a reader that does not read --------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_the_reader(TAKEN_WITHIN)
+
+    def resume_writing(self) -> None:
+        self._wait_for_the_reader(None)
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.flow.write_paused:
+            self._wait_for_the_reader(STOPPED_WITHIN)
+
+    def _wait_for_the_reader(self, seconds: float | None) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+        self._stalled = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
+
+    # --- refusing ---------------------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words are not for strangers
+        self._refuse(_MALFORMED)
+
+    def _refuse(self, problem: Problem) -> None:
         """Only said where nothing else is being answered on this connection; closed in any case."""
         self._stop_hurrying()
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(answer)
+            self.transport.write(_answer(problem, type(self).now()))
         self.transport.close()
+
+
+def _answer(problem: Problem, now: datetime) -> bytes:
+    body = json.dumps(problem.document(now)).encode()
+    head = (
+        f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        "x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body

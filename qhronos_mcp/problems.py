@@ -46,9 +46,11 @@ TITLES: Final[Mapping[int, str]] = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     413: "Too large",
     429: "Too many requests",
+    431: "Too large",
     500: "Internal error",
     503: "Unavailable",
 }

@@ -8,9 +8,10 @@ each send, by the event's labels as they are then.
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,14 +21,21 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from qhronos_core.domain import access
 from qhronos_core.domain.access import READ, WRITE, Principal
-from qhronos_core.domain.errors import ForbiddenError, InvalidInputError, QhronosError, UnauthenticatedError
+from qhronos_core.domain.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    QhronosError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from qhronos_core.domain.event import ActionType, Event
 from qhronos_core.domain.fields import is_client_name
 from qhronos_core.domain.ids import OccurrenceId
 from qhronos_core.domain.journal import Cursor
 from qhronos_core.domain.occurrence import AttemptOutcome, EntryKind, Occurrence, Outcome, Reason
 from qhronos_core.domain.payload import payload
-from qhronos_core.ports import Delivery, Stirred
+from qhronos_core.ports import PRESENT_FOR, Delivery, Stirred
 from qhronos_core.wiring import Core
 from qhronos_mcp.problems import describe
 from qhronos_mcp.strict_json import read_object
@@ -42,9 +50,14 @@ WAITING_MOST: Final = 256  # frames; a client that falls further behind is cut o
 BAD_FRAMES_MOST: Final = 3
 LOOK_EVERY: Final = 5.0  # seconds between looks at a socket's token, and between words about who is connected
 TAIL_EVERY: Final = 1.0
+PAGE: Final = 500  # entries of the journal read at once
 SOCKETS_MOST: Final = 100  # of one principal
+GOODBYE_WITHIN: Final = 1.0  # seconds, where the node is stopping
+GIVE_BACK_AFTER: Final = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)  # seconds before each try
+LEFT_MOST: Final = 10_000
 
-BAD_FRAMES, TOKEN_BAD, NOT_ALLOWED, TOO_SLOW, TOO_MANY, GOING_AWAY = 4400, 4401, 4403, 4408, 4429, 1001
+BAD_FRAMES, TOKEN_BAD, NOT_ALLOWED, TOO_SLOW, TOO_MANY = 4400, 4401, 4403, 4408, 4429
+GOING_AWAY, FAILED, TRY_AGAIN_LATER = 1001, 1011, 1013
 
 
 class _Closing(Exception):
@@ -66,12 +79,14 @@ class _Socket:
     client_name: str | None = None
     tags: frozenset[str] = frozenset()
     bad_frames: int = 0
-    frames: "asyncio.Queue[str]" = field(default_factory=lambda: asyncio.Queue(WAITING_MOST))
-    unacknowledged: set[OccurrenceId] = field(default_factory=set)
+    frames: "asyncio.Queue[str | None]" = field(default_factory=lambda: asyncio.Queue(WAITING_MOST))  # None: the last
+    unacknowledged: dict[OccurrenceId, int] = field(default_factory=dict)  # and the fence each was handed over under
     ended: "asyncio.Future[_Closing]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def send(self, frame: dict[str, Any]) -> bool:
-        """Queue a frame; False, and the socket ends, if too many wait already."""
+        """Queue a frame; False if the socket has ended, as it does if too many wait already."""
+        if self.ended.done():
+            return False
         try:
             self.frames.put_nowait(json.dumps(frame, ensure_ascii=False))
         except asyncio.QueueFull:
@@ -94,7 +109,13 @@ class Sockets:
         self._clients: defaultdict[str, deque[_Socket]] = defaultdict(deque)
         self._listeners: set[_Socket] = set()
         self._stirred = asyncio.Event()  # the journal may have grown
+        self._cursor: Cursor | None = None  # how far it was read for listeners; None: there are none
         self._present = asyncio.Event()  # who is connected has changed
+        self._told: frozenset[str] | None = None  # what the others were told last
+        self._telling = asyncio.Lock()
+        self._looking = asyncio.Lock()
+        self._looked_at = float("-inf")
+        self._left: dict[tuple[OccurrenceId, int], float] = {}  # attempts left to another node, and since when
         self._closing = False
         core.couriers[ActionType.WEBSOCKET] = self
 
@@ -106,9 +127,21 @@ class Sockets:
     def host_of(self, event: Event) -> str | None:  # noqa: ARG002
         return None
 
-    async def deliver(self, delivery: Delivery) -> Outcome:
-        """Hand it to one socket of the name, taking turns. No client here: refused, `no_client`."""
+    async def deliver(self, delivery: Delivery) -> Outcome | None:
+        """Hand it to one socket of the name, taking turns. None: left to a node that has the name.
+
+        With the name on no node it is refused, `no_client`; so it is where those who have it may not have this, for long.
+        """
         name = str(delivery.event.action.params["client_name"])
+        attempt = (delivery.occurrence.id, delivery.attempt)
+        if self._handed_over(name, delivery):
+            self._left.pop(attempt, None)
+            return Outcome(AttemptOutcome.ACCEPTED, awaits_ack=True, destination=f"q:{name}")
+        if await self._left_to_others(name, attempt):
+            return None
+        return Outcome(AttemptOutcome.REFUSED, error=Reason.NO_CLIENT.value, destination=f"q:{name}")
+
+    def _handed_over(self, name: str, delivery: Delivery) -> bool:
         line = self._clients.get(name, deque())
         for _ in range(len(line)):
             socket = line[0]
@@ -116,9 +149,33 @@ class Sockets:
             if socket.caller is None or not access.may(socket.caller, WRITE, delivery.event.labels):
                 continue
             if socket.send(_frame(delivery.event, delivery.occurrence, attempt=delivery.attempt)):
-                socket.unacknowledged.add(delivery.occurrence.id)
-                return Outcome(AttemptOutcome.ACCEPTED, awaits_ack=True, destination=f"q:{name}")
-        return Outcome(AttemptOutcome.REFUSED, error=Reason.NO_CLIENT.value, destination=f"q:{name}")
+                socket.unacknowledged[delivery.occurrence.id] = delivery.occurrence.fence
+                return True
+        return False
+
+    async def _left_to_others(self, name: str, attempt: tuple[OccurrenceId, int]) -> bool:
+        """Whether another node says now, not a while ago, that it has this client. What is left too long is left no more."""
+        now = self._core.clock.monotonic()
+        while len(self._left) >= LEFT_MOST:
+            del self._left[next(iter(self._left))]
+        since = self._left.setdefault(attempt, now)
+        try:
+            if now - since < PRESENT_FOR / timedelta(seconds=1) and name in await self._elsewhere_now():
+                return True
+        except UnavailableError:
+            return True  # nobody knows; it could not be recorded either
+        del self._left[attempt]
+        return False
+
+    async def _elsewhere_now(self) -> frozenset[str]:
+        """The names other nodes have. Those that ask before a look begins share it."""
+        asked = self._core.clock.monotonic()
+        async with self._looking:
+            if self._looked_at <= asked:
+                began = self._core.clock.monotonic()
+                self._core.clients.elsewhere = await self._core.store.presence.elsewhere(self._core.node)
+                self._looked_at = began
+        return self._core.clients.elsewhere
 
     # --- the life of the node -------------------------------------------------------------------
 
@@ -143,20 +200,24 @@ class Sockets:
         self._stirred.set()
 
     async def _say_who_is_here(self) -> None:
-        said, said_at = frozenset[str](), -LOOK_EVERY
         while True:
-            names = frozenset(self._clients)
+            self._present.clear()
             try:
-                if names != said or self._core.clock.monotonic() - said_at >= LOOK_EVERY:
-                    await self._core.store.presence.hold(self._core.node, names)
-                    said, said_at = names, self._core.clock.monotonic()
-                self._core.clients.elsewhere = await self._core.store.presence.elsewhere(self._core.node)
+                await self._tell_who_is_here(again=True)
+                await self._elsewhere_now()
             except QhronosError as error:
                 _log.warning("presence_not_told", code=error.code)
-            self._present.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY if names else TAIL_EVERY):
+                async with asyncio.timeout(LOOK_EVERY if self._clients else TAIL_EVERY):
                     await self._present.wait()
+
+    async def _tell_who_is_here(self, *, again: bool = False) -> None:
+        """`again`: even if nothing has changed, since what was said ages out."""
+        async with self._telling:
+            names = frozenset(self._clients)
+            if again or names != self._told:
+                await self._core.store.presence.hold(self._core.node, names)
+                self._told = names
 
     async def _look_at_tokens(self) -> None:
         """A revoked or expired token's sockets end within 5 s."""
@@ -174,24 +235,24 @@ class Sockets:
 
     async def _tail(self) -> None:
         """Copies of what falls due, to those who listen by tag and may read it: hints, nothing to acknowledge."""
-        cursor: Cursor | None = None
         while True:
             self._stirred.clear()
+            more = False
             try:
                 if not self._listeners:
-                    cursor = None
-                elif cursor is None:
-                    cursor = await self._core.journal.end()
-                else:
-                    cursor = await self._copied(cursor)
+                    self._cursor = None
+                elif self._cursor is not None:
+                    self._cursor, more = await self._copied(self._cursor)
             except QhronosError as error:
                 _log.warning("journal_not_read", code=error.code)
+            if more:
+                continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(TAIL_EVERY):
                     await self._stirred.wait()
 
-    async def _copied(self, cursor: Cursor) -> Cursor:
-        page = await self._core.journal.after(cursor, limit=500)
+    async def _copied(self, cursor: Cursor) -> tuple[Cursor, bool]:
+        page = await self._core.journal.after(cursor, limit=PAGE)
         due = [
             (line.event, line.entry.occurrence_id)
             for line in page.lines
@@ -202,10 +263,9 @@ class Sockets:
         for event, row_id in wanted:
             row = rows.get(row_id)
             for socket in tuple(self._listeners):
-                readable = socket.caller is not None and access.may(socket.caller, READ, event.labels)
-                if row is not None and readable and socket.tags & set(event.tags):
+                if row is not None and _may_read(socket.caller, event) and socket.tags & set(event.tags):
                     socket.send(_frame(event, row, attempt=row.attempts_made))
-        return page.cursor
+        return page.cursor, len(page.lines) == PAGE
 
     # --- one connection -------------------------------------------------------------------------
 
@@ -216,19 +276,40 @@ class Sockets:
             await websocket.close(GOING_AWAY, "the node is stopping")
             return
         self._open.add(socket)
-        tasks = [asyncio.create_task(self._read(socket)), asyncio.create_task(self._write(socket))]
+        reader, writer = asyncio.create_task(self._read(socket)), asyncio.create_task(self._write(socket))
         try:
             closing = await socket.ended
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            reader.cancel()
             self._forget(socket)
-        if websocket.application_state is WebSocketState.CONNECTED:
-            with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
-                async with asyncio.timeout(WRITE_WITHIN):
-                    await websocket.close(closing.code, closing.reason)
-        await self._core.occurrences.give_back(socket.unacknowledged)
+            await asyncio.gather(self._give_back(socket.unacknowledged), self._say_goodbye(socket, writer, closing))
+        finally:
+            reader.cancel()
+            writer.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+            self._forget(socket)
+
+    async def _say_goodbye(self, socket: _Socket, writer: "asyncio.Task[None]", closing: _Closing) -> None:
+        """What waits to be written, unless that is what it ends for; then why it ends."""
+        with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+            async with asyncio.timeout(GOODBYE_WITHIN if self._closing else WRITE_WITHIN):
+                if closing.code != TOO_SLOW:
+                    with suppress(asyncio.QueueFull):
+                        socket.frames.put_nowait(None)
+                        await asyncio.wait([writer])
+                writer.cancel()
+                if socket.websocket.application_state is WebSocketState.CONNECTED:
+                    await socket.websocket.close(closing.code, closing.reason)
+
+    async def _give_back(self, handed: Mapping[OccurrenceId, int]) -> None:
+        """A hand-over may not be on record yet, or the store be away for a moment; what is left lapses by itself."""
+        for wait in GIVE_BACK_AFTER:
+            if not handed:
+                return
+            await asyncio.sleep(wait)
+            try:
+                handed = await self._core.occurrences.give_back(handed)
+            except UnavailableError as error:
+                _log.warning("not_given_back_yet", code=error.code, count=len(handed))
 
     def _forget(self, socket: _Socket) -> None:
         self._open.discard(socket)
@@ -246,6 +327,8 @@ class Sockets:
         try:
             while True:
                 frame = await socket.frames.get()
+                if frame is None:
+                    return
                 async with asyncio.timeout(WRITE_WITHIN):
                     await socket.websocket.send_text(frame)
         except TimeoutError:
@@ -268,13 +351,15 @@ class Sockets:
             socket.end(closing)
         except UnauthenticatedError:
             socket.end(_Closing(TOKEN_BAD, "a valid token is needed"))
+        except UnavailableError:
+            socket.end(_Closing(TRY_AGAIN_LATER, "the store does not answer"))
         except TimeoutError:
-            socket.end(_Closing(BAD_FRAMES, "the first frame did not come within 10 s"))
+            socket.end(_Closing(TOO_SLOW, "the first frame did not come within 10 s"))
         except (RuntimeError, WebSocketDisconnect):
             socket.end(_Closing(GOING_AWAY, "the client has gone"))
         except Exception:
             _log.exception("socket_failed")
-            socket.end(_Closing(1011, "something failed on our side"))
+            socket.end(_Closing(FAILED, "something failed on our side"))
 
     async def _heard_frame(self, socket: _Socket, message: Any) -> None:
         """One frame: an answer, or an error frame; three errors in a row end the socket."""
@@ -287,13 +372,15 @@ class Sockets:
         except (UnauthenticatedError, _Closing):
             raise
         except QhronosError as error:
-            if socket.caller is None:
-                raise _Closing(TOKEN_BAD, "the first frame must prove a token") from None
+            if socket.caller is None and isinstance(error, UnavailableError):
+                raise
             problem = describe(error)
             socket.send({"type": "error", "code": problem.code, "message": problem.message})
-            socket.bad_frames += 1
+            if socket.caller is None:
+                raise _Closing(TOKEN_BAD, "the first frame must prove a token") from None
             if isinstance(error, ForbiddenError) and socket.client_name is None and not socket.tags:
                 raise _Closing(NOT_ALLOWED, "this token may not do that") from None
+            socket.bad_frames = socket.bad_frames + 1 if isinstance(error, InvalidInputError) else 0
             if socket.bad_frames >= BAD_FRAMES_MOST:
                 raise _Closing(BAD_FRAMES, "three bad frames in a row") from None
             return
@@ -329,13 +416,18 @@ class Sockets:
         if not isinstance(name, str) or not is_client_name(name):
             raise InvalidInputError.of("client_name", "1 to 128 of A-Z a-z 0-9 . _ -", got=name)
         access.require_writer(caller)
+        if not self._core.delivers:
+            raise ConflictError("This node only serves and delivers nothing. Connect to one that delivers.")
         if socket.client_name != name:
             if socket.client_name is not None:
                 raise InvalidInputError.of("client_name", "This socket has a name already; open another for another.")
             socket.client_name = name
             self._clients[name].append(socket)
             self._core.clients.here.add(name)
-            self._present.set()
+        try:
+            await self._tell_who_is_here()  # before the answer: from then on no node takes this client for absent
+        except UnavailableError as error:
+            _log.warning("presence_not_told", code=error.code)
         return {"type": "ack", "message": "subscription registered"}
 
     async def _listen(self, socket: _Socket, frame: dict[str, Any]) -> dict[str, Any]:
@@ -343,9 +435,11 @@ class Sockets:
         tags = frame.get("tags")
         if not isinstance(tags, list) or not tags or not all(isinstance(tag, str) for tag in tags):
             raise InvalidInputError.of("tags", "A list of one or more tags.")
+        if self._cursor is None:
+            begin = await self._core.journal.end()
+            self._cursor = self._cursor or begin  # another may have begun meanwhile, from earlier on
         socket.tags |= frozenset(tags)
         self._listeners.add(socket)
-        self._stirred.set()
         return {"type": "ack", "message": "subscription registered"}
 
     async def _acknowledge(self, socket: _Socket, frame: dict[str, Any]) -> dict[str, Any]:
@@ -361,12 +455,19 @@ class Sockets:
         answer = await self._core.occurrences.acknowledge(
             occurrence_id, frame.get("outcome") or "done", caller=caller, **said
         )
-        socket.unacknowledged.discard(OccurrenceId(occurrence_id))
+        socket.unacknowledged.pop(OccurrenceId(occurrence_id), None)
         return {"type": "ack", "occurrence_id": str(occurrence_id), "status": str(answer.occurrence.state)}
 
 
 def _frame(event: Event, occurrence: Occurrence, *, attempt: int) -> dict[str, Any]:
     return {"type": "event", **payload(event, occurrence), "attempt": attempt}
+
+
+def _may_read(caller: Principal | None, event: Event) -> bool:
+    """Of a deleted event only admin and master hear."""
+    if caller is None:
+        return False
+    return access.may(caller, READ, event.labels) if event.live else caller.sees_all
 
 
 def _object_in(message: Any) -> dict[str, Any]:

@@ -212,6 +212,9 @@ class Dispatcher:
                 _log.error("key_missing_so_given_back", event_id=str(event.id), occurrence_id=str(occurrence.id))
                 now = self._clock.now()
                 return judgement.released(occurrence, at=now, due_at=now + KEY_WAIT)
+            if outcome is None:
+                now = self._clock.now()
+                return judgement.released(occurrence, at=now, due_at=now + judgement.LEFT_TO_OTHERS)
             reported = True
             if host is not None:
                 self._hosts.report(host, answered=_answered(outcome), now=self._clock.now())
@@ -221,7 +224,7 @@ class Dispatcher:
         failpoint("after_send_before_record")
         return judgement.settled(event, occurrence, outcome, at=self._clock.now(), node=self._settings.node)
 
-    async def _deliver(self, courier: Courier | None, claim: Claim) -> Outcome:
+    async def _deliver(self, courier: Courier | None, claim: Claim) -> Outcome | None:
         if courier is None:
             return Outcome(AttemptOutcome.REFUSED, error="no_client")
         failpoint("before_send")

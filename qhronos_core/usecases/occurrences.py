@@ -1,7 +1,7 @@
 """What happened and what is coming; the inbox; and the last word about an occurrence."""
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -22,7 +22,7 @@ from qhronos_core.domain.errors import (
 from qhronos_core.domain.event import Event, EventStatus
 from qhronos_core.domain.ids import EventId, OccurrenceId, occurrence_id
 from qhronos_core.domain.judgement import AckOutcome
-from qhronos_core.domain.lifecycle import DISPATCHED, FAILED, MISSED
+from qhronos_core.domain.lifecycle import DISPATCHED, DISPATCHING, FAILED, MISSED
 from qhronos_core.domain.occurrence import Attempt, Move, Occurrence
 from qhronos_core.domain.schedule import parse_duration
 from qhronos_core.ports import (
@@ -173,14 +173,21 @@ class OccurrenceCases:
 
         return await replayed(self._store, once, lambda: decided(attempt))
 
-    async def give_back(self, occurrence_ids: Iterable[OccurrenceId]) -> None:
-        """Handed over to a client that has gone: no acknowledgement will come, so its time is up now."""
-        for given in occurrence_ids:
-            was = await self._store.occurrences.get(given)
-            if was.state is DISPATCHED and was.inbox_at is None:
-                now = await self._store.now()
-                await self._store.settle([Move(was, was.changed(now, due_at=now))])
-                await self._signals.announce(Stirred(now))
+    async def give_back(self, handed: Mapping[OccurrenceId, int]) -> Mapping[OccurrenceId, int]:
+        """Handed over, each under this fence, to a client that has gone: no acknowledgement will come, so its time is up now.
+
+        Returns those whose hand-over is not on record yet, to be given back later. One that was handed over anew
+        meanwhile is somebody else's.
+        """
+        rows = [
+            row for row in (await self._store.occurrences.many(list(handed))).values() if handed[row.id] == row.fence
+        ]
+        given = [row for row in rows if row.state is DISPATCHED and row.inbox_at is None]
+        if given:
+            now = await self._store.now()
+            await self._store.settle([Move(row, row.changed(now, due_at=now)) for row in given])
+            await self._signals.announce(Stirred(now))
+        return {row.id: row.fence for row in rows if row.state is DISPATCHING}
 
     async def retry(self, occurrence_id: UUID, *, caller: Principal, once: Once | None = None) -> OccurrenceAnswer:
         """Send a failed or missed occurrence again: a new round of attempts, the same id.

@@ -4,25 +4,38 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from qhronos_core.config import Settings, load
 from qhronos_core.domain.access import Access, Principal
+from qhronos_core.domain.errors import StoreUnavailableError
+from qhronos_core.ports import Stirred
 from qhronos_core.wiring import Core, open_core
-from qhronos_mcp.app import build_app
+from qhronos_mcp import bounded_websocket, sockets
+from qhronos_mcp.app import build_app, uvicorn_config
+from qhronos_mcp.sockets import Sockets
+from tests.clock import FakeClock
+from tests.world import NOON
 
 MASTER = Principal.of_master()
+ADMIN = Principal("root", Access.ADMIN, frozenset(), holder="root")
 
 
 class Served:
-    def __init__(self, core: Core, port: int) -> None:
+    def __init__(self, core: Core, sockets: Sockets, server: uvicorn.Server) -> None:
         self.core = core
+        self.sockets = sockets
+        self.server = server
+        self.port = port = server.servers[0].sockets[0].getsockname()[1]
         self.url = f"ws://127.0.0.1:{port}/ws"
 
     async def token(self, sub: str, access: str = "write", *scope: str) -> str:
@@ -38,8 +51,7 @@ class Served:
         return (await self.core.events.create(given, caller=caller)).event
 
     async def due(self, event: Any) -> Any:
-        caller = Principal("root", Access.ADMIN, frozenset(), holder="root")
-        return (await self.core.events.trigger(event.id, caller=caller)).occurrence
+        return (await self.core.events.trigger(event.id, caller=ADMIN)).occurrence
 
     async def until(self, occurrence: Any, *states: str) -> Any:
         async with asyncio.timeout(10):
@@ -50,17 +62,26 @@ class Served:
                 await asyncio.sleep(0.02)
 
 
-def settings_in(directory: Path) -> Settings:
+def settings_file(directory: Path) -> Path:
     config = directory / "config.yaml"
     config.write_text("server: {}\n")
-    return load(config, {"QHRONOS_DATA_DIR": str(directory / "data"), "HOME": str(directory)})
+    return config
+
+
+def environ_in(directory: Path) -> dict[str, str]:
+    return {"QHRONOS_DATA_DIR": str(directory / "data"), "HOME": str(directory)}
+
+
+def settings_in(directory: Path) -> Settings:
+    return load(settings_file(directory), environ_in(directory))
 
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Served]:
     async with open_core(settings) as core:
         app = build_app(core, settings)
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="websockets-sansio")
+        config = uvicorn_config(app, settings)
+        config.port = 0
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         task = asyncio.create_task(server.serve())
@@ -68,7 +89,7 @@ async def serving(settings: Settings) -> AsyncIterator[Served]:
             while not server.started:
                 await asyncio.sleep(0.01)
         try:
-            yield Served(core, server.servers[0].sockets[0].getsockname()[1])
+            yield Served(core, app.state.sockets, server)
         finally:
             server.should_exit = True
             await task
@@ -161,7 +182,6 @@ async def test_a_tag_listener_gets_copies_of_what_it_may_read_and_nothing_else(s
     theirs = await served.event("bob", "bob-laptop", tags=["user:bob", "news"])
     async with connect(served.url, **bearer(await served.token("ann", "read"))) as socket:
         await said(socket, type="tag-listener", tags=["news"])
-        await asyncio.sleep(0.2)
         await served.due(theirs)
         occurrence = await served.due(mine)
         frame = await heard(socket)
@@ -241,3 +261,254 @@ async def test_several_sockets_of_one_name_take_turns(served: Served) -> None:
         sent = {str((await served.due(event)).id) for _ in range(2)}
         got = {(await heard(one))["occurrence_id"], (await heard(other))["occurrence_id"]}
         assert got == sent
+
+
+# --- access, at each send ------------------------------------------------------------------------------
+
+
+async def test_who_may_have_it_is_judged_at_each_send(served: Served) -> None:
+    shared = await served.event()
+    by_tag = await served.event(tags=["user:ann", "news"], action={"type": "inbox"})
+    token = await served.token("bea", "write", "user:ann")
+    async with connect(served.url, **bearer(token)) as socket:
+        await said(socket, type="client-hook", client_name="ann-laptop")
+        await said(socket, type="tag-listener", tags=["news"])
+        for event in (shared, by_tag):
+            occurrence = await served.due(event)
+            assert (await heard(socket))["occurrence_id"] == str(occurrence.id)
+            await served.core.events.update(event.id, {"tags": ["user:zoe", "news"]}, caller=ADMIN)
+            await served.due(event)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await socket.recv()
+
+
+async def test_of_a_deleted_event_a_listener_hears_nothing(served: Served) -> None:
+    event = await served.event(tags=["user:ann", "news"])
+    cursor = await served.core.journal.end()
+    await served.due(event)
+    await served.core.events.delete(event.id, caller=ADMIN)
+    async with connect(served.url, **bearer(await served.token("ann"))) as socket:
+        await said(socket, type="tag-listener", tags=["news"])
+        served.sockets._cursor = cursor  # as if it had been slow to read
+        await served.core.signals.announce(Stirred())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await socket.recv()
+
+
+async def test_a_token_in_the_query_proves_nothing(served: Served) -> None:
+    async with connect(f"{served.url}?token={await served.token('ann')}") as socket:
+        await socket.send(json.dumps({"type": "client-hook", "client_name": "ann-laptop"}))
+        assert await closed_with(socket) == 4401
+
+
+# --- frames --------------------------------------------------------------------------------------------
+
+
+async def test_without_a_first_frame_it_ends(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "FIRST_FRAME_WITHIN", 0.1)
+    async with connect(served.url, **bearer(await served.token("ann"))) as socket:
+        assert await closed_with(socket) == 4408
+
+
+async def test_a_frame_of_64_kib_is_read_and_a_larger_one_ends_it(served: Served) -> None:
+    async with connect(served.url, **bearer(await served.token("ann"))) as socket:
+        frame = json.dumps({"type": "tag-listener", "tags": ["a"]})
+        await socket.send(frame + " " * (64 * 1024 - len(frame)))
+        assert (await heard(socket))["type"] == "ack"
+        await socket.send(frame + " " * (64 * 1024 - len(frame) + 1))
+        assert await closed_with(socket) == 4400
+
+
+async def test_every_bad_frame_is_answered_the_last_one_too(served: Served) -> None:
+    async with connect(served.url, **bearer(await served.token("ann"))) as socket:
+        for frame in (b"bytes", "{", '{"type": "tag-listener", "tags": []}'):
+            await socket.send(frame)
+        assert [(await heard(socket))["type"] for _ in range(3)] == ["error"] * 3
+        assert await closed_with(socket) == 4400
+    async with connect(served.url) as stranger:
+        await stranger.send("no JSON")
+        assert (await heard(stranger))["code"] == "invalid_json"
+        assert await closed_with(stranger) == 4401
+
+
+async def test_an_acknowledgement_that_is_refused_is_no_bad_frame(served: Served) -> None:
+    event = await served.event()
+    async with connect(served.url, **bearer(await served.token("ann"))) as socket:
+        await said(socket, type="client-hook", client_name="ann-laptop")
+        occurrence = await served.due(event)
+        await heard(socket)
+        ack = {"type": "ack", "occurrence_id": str(occurrence.id)}
+        wrong = await said(socket, **ack, event_id=str(occurrence.id))
+        assert wrong["code"] == "invalid_argument"
+        later = await said(socket, **ack, outcome="later", delay="1h", note="busy")
+        assert later == {"type": "ack", "occurrence_id": str(occurrence.id), "status": "pending"}
+        assert (await said(socket, **ack))["status"] == "completed"  # `done`, by default
+        for _ in range(4):
+            assert (await said(socket, **ack, outcome="failed"))["code"] == "already_settled"
+
+
+async def test_one_token_has_so_many_sockets(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "SOCKETS_MOST", 1)
+    token = await served.token("ann")
+    async with connect(served.url, **bearer(token)) as one, connect(served.url, **bearer(token)) as other:
+        for socket in (one, other):
+            await socket.send(json.dumps({"type": "tag-listener", "tags": ["a"]}))
+        assert await closed_with(other) == 4429
+
+
+async def test_with_the_store_away_a_client_is_told_to_come_again_and_not_that_its_token_is_bad(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any, **__: Any) -> None:
+        raise StoreUnavailableError()
+
+    monkeypatch.setattr(served.core.tokens, "authenticate", away)
+    async with connect(served.url) as socket:
+        await socket.send(json.dumps({"type": "client-hook", "client_name": "a", "token": "x"}))
+        assert await closed_with(socket) == 1013
+
+
+def test_a_silent_client_is_asked_every_twenty_seconds_and_has_two_chances(tmp_path: Path) -> None:
+    app = Starlette()
+    app.state.core = SimpleNamespace(clock=FakeClock(NOON))
+    config = uvicorn_config(app, settings_in(tmp_path))
+    assert (config.ws_ping_interval, config.ws_ping_timeout) == (20, 20)
+
+
+# --- who is connected where ----------------------------------------------------------------------------
+
+
+async def test_once_answered_every_node_may_know_of_a_client(served: Served) -> None:
+    async with connect(served.url, **bearer(await served.token("ann"))) as socket:
+        await said(socket, type="client-hook", client_name="ann-laptop")
+        assert "ann-laptop" in await served.core.store.presence.elsewhere("another node")
+
+
+async def test_what_another_node_has_the_client_for_is_left_to_it_and_is_no_attempt(served: Served) -> None:
+    """Its presence is younger than what this node has last read."""
+    presence = served.core.store.presence
+    event = await served.event()
+    await presence.hold("another node", ["ann-laptop"])
+    served.core.clients.elsewhere = frozenset()
+    occurrence = await served.due(event)
+    async with asyncio.timeout(10):
+        while "ann-laptop" not in served.core.clients.elsewhere:
+            await asyncio.sleep(0.02)
+    assert (await served.until(occurrence, "pending")).attempts_made == 0
+    assert not await served.core.store.occurrences.attempts(occurrence.id)
+    await presence.hold("another node", [])
+    async with asyncio.timeout(10):
+        while not (attempts := await served.core.store.occurrences.attempts(occurrence.id)):
+            await asyncio.sleep(0.02)
+    assert (attempts[0].outcome, attempts[0].error) == ("refused", "no_client")
+
+
+async def test_a_stranger_under_the_same_name_here_does_not_refuse_what_another_node_may_deliver(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await served.event()
+    async with connect(served.url, **bearer(await served.token("bob"))) as stranger:
+        await said(stranger, type="client-hook", client_name="ann-laptop")
+        await served.core.store.presence.hold("another node", ["ann-laptop"])
+        occurrence = await served.due(event)
+        async with asyncio.timeout(10):
+            while not served.sockets._left:
+                await asyncio.sleep(0.02)
+        row = await served.until(occurrence, "pending")
+        assert (row.attempts_made, row.reason) == (0, None)
+        # If those who have the name there may not have it either, that is found out.
+        monkeypatch.setattr(sockets, "PRESENT_FOR", timedelta(seconds=0))
+        async with asyncio.timeout(10):
+            while not (attempts := await served.core.store.occurrences.attempts(occurrence.id)):
+                await asyncio.sleep(0.02)
+        assert attempts[0].error == "no_client"
+
+
+async def test_a_node_that_only_serves_lets_nobody_wait_for_what_it_will_not_deliver(tmp_path: Path) -> None:
+    settings = load(settings_file(tmp_path), {**environ_in(tmp_path), "QHRONOS_SCHEDULER__ENABLED": "false"})
+    async with serving(settings) as served, connect(served.url, **bearer(await served.token("ann"))) as socket:
+        answer = await said(socket, type="client-hook", client_name="ann-laptop")
+        assert (answer["type"], answer["code"]) == ("error", "conflict")
+        assert "ann-laptop" not in await served.core.store.presence.elsewhere("another node")
+
+
+# --- clients that go, and clients that stall -------------------------------------------------------------
+
+
+async def test_a_client_that_goes_before_its_frame_is_on_record_gives_it_back_too(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = await served.event(retry={"max_attempts": 3, "delays": ["1s"]})
+    settle = served.core.store.settle
+
+    async def slow(moves: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return await settle(moves)
+
+    monkeypatch.setattr(served.core.store, "settle", slow)
+    token = await served.token("ann")
+    async with connect(served.url, **bearer(token)) as socket:
+        await said(socket, type="client-hook", client_name="ann-laptop")
+        occurrence = await served.due(event)
+        await heard(socket)
+        assert (await served.core.store.occurrences.get(occurrence.id)).state == "dispatching"
+    async with connect(served.url, **bearer(token)) as socket:
+        await said(socket, type="client-hook", client_name="ann-laptop")
+        assert (await heard(socket))["occurrence_id"] == str(occurrence.id)
+
+
+async def test_what_was_handed_over_anew_is_not_given_back_by_the_one_before(served: Served) -> None:
+    event = await served.event()
+    async with connect(served.url, **bearer(await served.token("ann"))) as socket:
+        await said(socket, type="client-hook", client_name="ann-laptop")
+        occurrence = await served.due(event)
+        await heard(socket)
+        row = await served.until(occurrence, "dispatched")
+        assert await served.core.occurrences.give_back({row.id: row.fence - 1}) == {}
+        assert await served.core.store.occurrences.get(row.id) == row
+
+
+async def test_a_client_that_reads_nothing_is_cut_off_and_others_have_theirs_meanwhile(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "WRITE_WITHIN", 0.5)
+    monkeypatch.setattr(bounded_websocket, "GONE_WITHIN", 0.5)
+    retry = {"max_attempts": 9, "delays": ["1s"]}
+    stalled_event = await served.event(client="stalled", metadata={"x": "x" * 60_000}, retry=retry)
+    event = await served.event(client="quick")
+    token = await served.token("ann")
+    async with connect(served.url, **bearer(token)) as quick:
+        await said(quick, type="client-hook", client_name="quick")
+        async with not_reading(served, token, "stalled"):
+            due = [await served.due(stalled_event) for _ in range(150)]  # 9 MB: more than any buffer between us
+            occurrence = await served.due(event)
+            assert (await heard(quick))["occurrence_id"] == str(occurrence.id)
+            async with asyncio.timeout(20):
+                while len(served.sockets._open) > 1 or len(served.server.server_state.connections) > 1:
+                    await asyncio.sleep(0.05)  # its connection is gone, and what waited in it, though nothing was read
+        for each in due:
+            await served.until(each, "pending", "dispatching", "failed")
+        assert served.sockets._open
+        occurrence = await served.due(event)
+        assert (await heard(quick))["occurrence_id"] == str(occurrence.id)
+
+
+@asynccontextmanager
+async def not_reading(served: Served, token: str, name: str) -> AsyncIterator[None]:
+    """A client by hand: it says who it is, and takes nothing of what comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1_024)
+    head = (
+        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nAuthorization: Bearer {token}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    writer.write(head.encode())
+    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+    hook = json.dumps({"type": "client-hook", "client_name": name}).encode()
+    writer.write(bytes([0x81, 0x80 | len(hook)]) + bytes(4) + hook)  # masked with zeros
+    assert b"subscription registered" in await reader.readuntil(b"}")
+    try:
+        yield
+    finally:
+        writer.close()

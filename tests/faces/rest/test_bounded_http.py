@@ -1,6 +1,7 @@
 """The head of a request is bounded in bytes and in time, whatever the connection did before."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -10,19 +11,38 @@ import uvicorn
 
 from qhronos_mcp import bounded_http
 from qhronos_mcp.bounded_http import BoundedHttp
+from tests.world import NOON
 
 
-async def hello(_scope: Any, receive: Any, send: Any) -> None:
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    if scope["path"] == "/endless":
+        await endless(send)
+        return
     while (await receive()).get("more_body", False):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 
 
+ended = asyncio.Event()
+
+
+async def endless(send: Any) -> None:
+    """As a stream that nobody reads: each piece waits until those before it were taken."""
+    ended.clear()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(1_000):
+        await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+    ended.set()
+
+
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(bounded_http, "HEAD_WITHIN", 0.3)
-    server = uvicorn.Server(uvicorn.Config(hello, port=0, http=BoundedHttp, lifespan="off", log_config=None))
+    monkeypatch.setattr(bounded_http, "TAKEN_WITHIN", 0.3)
+    server = uvicorn.Server(
+        uvicorn.Config(hello, port=0, http=BoundedHttp.by(lambda: NOON), lifespan="off", log_config=None)
+    )
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
     await server.startup()
@@ -49,6 +69,42 @@ async def answered(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
     await asyncio.wait_for(reading, 5)
     writer.close()
     return bytes(answer)
+
+
+def told(answer: bytes) -> dict[str, Any]:
+    """The problem in an answer that is nothing else."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/json" in head
+    problem: dict[str, Any] = json.loads(body)
+    assert problem["error"] == problem["detail"]
+    assert (problem["type"], problem["now"]) == (f"urn:qhronos:problem:{problem['code']}", "2027-03-01T12:00:00Z")
+    return problem
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"nonsense\r\n\r\n"],
+)
+async def test_what_is_no_request_is_told_so_as_any_error_is(port: int, request_line: bytes) -> None:
+    answer = await answered(port, request_line)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert told(answer)["code"] == "malformed_request"
+
+
+async def test_a_head_that_is_cut_off_is_told_why(port: int) -> None:
+    assert told(await answered(port, b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000))["code"] == "head_too_large"
+    assert told(await answered(port))["code"] == "head_too_slow"
+
+
+async def test_a_reader_that_does_not_read_is_cut_off_and_its_stream_ends(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1_024)
+    writer.write(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+    async with asyncio.timeout(10):
+        await ended.wait()
+        with suppress(ConnectionResetError):
+            taken = len(await reader.read())
+            assert taken < 1_000 * 65_536
+    writer.close()
 
 
 async def test_a_connection_that_says_nothing_is_closed(port: int) -> None:

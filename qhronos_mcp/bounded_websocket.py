@@ -1,0 +1,39 @@
+"""uvicorn's WebSocket protocol, with an end to closing.
+
+Without it a client that stopped reading keeps its connection, and what waits in its buffer, for as long as it likes after
+the socket was closed here: the close frame waits behind what is not taken.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+GONE_WITHIN: Final = 5.0  # seconds from the end of a socket here to the end of its connection
+STOPPED_WITHIN: Final = 1.0  # likewise, when the server stops
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._cut: asyncio.TimerHandle | None = None
+
+    def on_task_complete(self, task: "asyncio.Task[None]") -> None:
+        super().on_task_complete(task)
+        self._cut_in(GONE_WITHIN)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._cut_in(STOPPED_WITHIN)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+        self.disconnected = True
+        super().connection_lost(exc)
+
+    def _cut_in(self, seconds: float) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+        if not self.disconnected:
+            self._cut = self.loop.call_later(seconds, self.transport.abort)
