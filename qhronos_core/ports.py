@@ -68,6 +68,7 @@ class Claimed:
     judged: int  # rows moved, claims included
     now: datetime  # the store's clock at the claim
     more: bool
+    moves: Sequence[tuple[Move, Event]] = ()  # what became of each row judged, with its event as it was then
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,8 +498,8 @@ class Store(Protocol):
         """The store's clock, which decides what is due."""
         ...
 
-    async def commit(self, changes: Changes) -> None:
-        """Write all of it.
+    async def commit(self, changes: Changes) -> int:
+        """Write all of it; how many occurrences `cancel_unfinished` has cancelled.
 
         Raises:
             StaleError: something it was decided on has moved; nothing was written.

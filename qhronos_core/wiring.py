@@ -26,10 +26,11 @@ from qhronos_core.domain.event import Action, ActionType
 from qhronos_core.domain.judgement import Judgement
 from qhronos_core.domain.schedule import tzdata_version
 from qhronos_core.ports import HEAD_BYTES, Callbacks, Clock, Courier, Journal, Limits, Signals, Store, Vault
-from qhronos_core.scheduler.dispatcher import Dispatcher, DispatchSettings, Hosts
+from qhronos_core.scheduler.dispatcher import Dispatcher, DispatchSettings
 from qhronos_core.scheduler.loop import Loop
 from qhronos_core.scheduler.retention import Kept, Retention
 from qhronos_core.scheduler.subscriptions import Deliveries, DeliveriesSettings
+from qhronos_core.tally import Tally
 from qhronos_core.usecases.announcements import Announcements
 from qhronos_core.usecases.at_rest import AtRest
 from qhronos_core.usecases.events import EventCases, EventRules
@@ -43,6 +44,7 @@ from qhronos_core.usecases.zones import follow_zones
 _log = structlog.get_logger(__name__)
 
 if TYPE_CHECKING:
+    from qhronos_core.adapters.http.hosts import Hosts
     from qhronos_core.adapters.local.at_rest import AtRestFiles
     from qhronos_core.domain.destination import EgressPolicy
 
@@ -56,6 +58,15 @@ class ConnectedClients:
 
     def only_elsewhere(self, client_name: str) -> bool:
         return client_name in self.elsewhere and client_name not in self.here
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy this node is at this moment."""
+
+    in_flight: int = 0  # attempts
+    slots: int = 0  # how many there may be at once
+    breakers_open: int = 0
 
 
 @dataclass(slots=True)
@@ -79,6 +90,8 @@ class Core:
     secrets_made: tuple[Path, ...] = ()  # files of this first start
     subscriptions: SubscriptionCases | None = None  # None: no callbacks are made
     at_rest: AtRest | None = None
+    tally: Tally = field(default_factory=Tally)
+    load: Callable[[], Load] = Load
     _loop: Loop | None = None
     _deliveries: Deliveries | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -195,6 +208,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
         callbacks = await _callbacks(settings, stack)
         keeper = keeper_of(vault)
         clients = ConnectedClients()
+        tally = Tally()
         events = EventCases(
             store,
             signals,
@@ -205,6 +219,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
                 quota_events=settings.quotas.events,
                 quota_runs_per_day=settings.quotas.runs_per_day,
             ),
+            tally=tally,
         )
         node = f"{socket.gethostname()[:40]}-{os.getpid()}-{randomness.token_hex(3)}"
         dispatcher = Dispatcher(
@@ -223,6 +238,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
                 drain=settings.delivery.drain,
             ),
             synced=lambda told, asked_at: clock.adjust(told, asked_at=asked_at),
+            tally=tally,
         )
         enabled = settings.scheduler.enabled if run_scheduler is None else run_scheduler
         tokens = keys.tokens(store, clock, signals)
@@ -230,7 +246,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
             settings=settings,
             node=node,
             events=events,
-            occurrences=OccurrenceCases(store, signals),
+            occurrences=OccurrenceCases(store, signals, tally=tally),
             tokens=tokens,
             waits=WaitCases(store, signals),
             journal=store.journal,
@@ -253,6 +269,8 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
                 ttl=settings.events.ttl,
                 most=settings.events.max_subscriptions,
             ),
+            tally=tally,
+            load=lambda: Load(dispatcher.in_flight, settings.delivery.concurrency, hosts.breakers_open()),
             _deliveries=Deliveries(
                 store=store,
                 read=Announcements(store).after,
@@ -265,6 +283,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
                     per_message=settings.events.webhook_id == "message",
                     forbidden=ERROR_NUMBERS[settings.events.error_codes]["Forbidden"],
                 ),
+                tally=tally,
             )
             if enabled
             else None,
@@ -448,7 +467,7 @@ def _limits(settings: Settings, stack: AsyncExitStack) -> Limits:
 
 async def _couriers(
     settings: Settings, stack: AsyncExitStack
-) -> tuple[dict[ActionType, Courier], Callable[[Action], Awaitable[None]], Hosts]:
+) -> tuple[dict[ActionType, Courier], Callable[[Action], Awaitable[None]], "Hosts"]:
     """The ways out of the process, the courtesy check of a destination at creation, and how hard one may be knocked at."""
     from qhronos_core.adapters.http import hosts
     from qhronos_core.adapters.http.apicall import ApicallCourier

@@ -22,7 +22,7 @@ from qhronos_core.domain.errors import StartRefusedError
 from qhronos_core.wiring import Core, open_core
 from qhronos_mcp.bounded_websocket import BoundedWebSocket
 from qhronos_mcp.mcp_server.http import McpOverHttp
-from qhronos_mcp.metrics import HttpMetrics
+from qhronos_mcp.metrics import CoreMetrics, HttpMetrics
 from qhronos_mcp.middleware import Envelope, Guard, hosts_of, origins_of
 from qhronos_mcp.rest.answers import answer_problem
 from qhronos_mcp.rest.routes import openapi_document, rest_routes
@@ -63,6 +63,7 @@ def build_app(core: Core, settings: Settings) -> Starlette:
             await core.aclose()
 
     metrics = HttpMetrics()
+    metrics.registry.register(CoreMetrics(core, lambda: {**mcp.hub.open(), "sockets": sockets.open}))
     app = Starlette(
         routes=routes,
         lifespan=lifespan,

@@ -122,6 +122,11 @@ class Sockets:
     def routes(self) -> list[WebSocketRoute]:
         return [WebSocketRoute("/ws", self._serve)]
 
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return len(self._open)
+
     # --- the courier ----------------------------------------------------------------------------
 
     def host_of(self, event: Event) -> str | None:  # noqa: ARG002

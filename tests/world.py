@@ -19,6 +19,7 @@ from qhronos_core.domain.lifecycle import State
 from qhronos_core.domain.occurrence import Attempt, AttemptOutcome, Occurrence
 from qhronos_core.ports import Delivery, EventSecrets, OccurrenceQuery, Outcome, Page, SecretKeeper, Store
 from qhronos_core.scheduler.dispatcher import Dispatcher, DispatchSettings
+from qhronos_core.tally import Tally
 from qhronos_core.usecases.events import EventAnswer, EventCases, EventRules
 from qhronos_core.usecases.occurrences import OccurrenceCases
 from tests.clock import FakeClock
@@ -76,6 +77,7 @@ class World:
     signals: LocalSignals
     judge: Judgement = field(default_factory=Judgement)
     node: str = "node-1"
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -91,6 +93,7 @@ class World:
             clock=self.clock,
             signals=self.signals,
             settings=DispatchSettings(node=node, concurrency=concurrency),
+            tally=self.tally,
         )
 
     async def event(self, caller: Principal = OWNER, **fields: Any) -> EventAnswer:
@@ -168,12 +171,15 @@ async def a_world(
         else open_postgres_store(postgres_url, clock=clock)
     )
     async with opens as store:
-        signals = LocalSignals()
+        signals, tally = LocalSignals(), Tally()
         yield World(
+            tally=tally,
             store=store,
             clock=clock,
             courier=ScriptedCourier(),
-            events=EventCases(store, signals, keeper=PLAIN_KEEPER, check_destination=anywhere, rules=EventRules()),
-            occurrences=OccurrenceCases(store, signals),
+            events=EventCases(
+                store, signals, keeper=PLAIN_KEEPER, check_destination=anywhere, rules=EventRules(), tally=tally
+            ),
+            occurrences=OccurrenceCases(store, signals, tally=tally),
             signals=signals,
         )

@@ -31,6 +31,7 @@ from qhronos_core.ports import (
     Store,
     VaultError,
 )
+from qhronos_core.tally import Tally
 
 _log = structlog.get_logger(__name__)
 
@@ -98,7 +99,9 @@ class Dispatcher:
         signals: Signals,
         settings: DispatchSettings,
         synced: Callable[[datetime, datetime], None] = lambda _told, _asked_at: None,
+        tally: Tally | None = None,
     ) -> None:
+        self._tally = tally or Tally()
         self._store = store
         self._judge = CarefulJudge(judge)
         self._couriers = couriers
@@ -120,6 +123,11 @@ class Dispatcher:
         return self._settings.concurrency - self._occupied
 
     @property
+    def in_flight(self) -> int:
+        """Attempts claimed and not answered yet."""
+        return self._occupied
+
+    @property
     def idle(self) -> bool:
         """Nothing is being sent or settled."""
         return not self._sending
@@ -132,14 +140,13 @@ class Dispatcher:
         """
         settings = self._settings
         limit = min(settings.batch, self.free_slots)
-        asked_at = self._clock.now()
-        taken_at = (
-            self._clock.monotonic()
-        )  # before the store was asked: a node stopped right after is not wrong about its lease
+        # Its lease counts from before the store was asked: a node stopped right after is not wrong about it.
+        asked_at, taken_at = self._clock.now(), self._clock.monotonic()
         claimed = await self._store.claim_due(node=settings.node, lease=settings.lease, limit=limit, judge=self._judge)
         if claimed.claims:
             failpoint("after_claim")
         self._synced(claimed.now, asked_at)
+        self._tally.looked(claimed, self._clock.monotonic() - taken_at)
         for claim in claimed.claims:
             self._occupied += 1
             task = asyncio.create_task(self._attempt(claim, taken_at))
@@ -189,7 +196,8 @@ class Dispatcher:
             self._occupied -= 1
             self._slot_freed.set()
         if move is not None:
-            await self._settle(move)
+            if await self._settle(move):
+                self._tally.moved(move, claim.event)
             failpoint("after_retry_schedule" if move.now.state is PENDING else "after_record")
 
     async def _sent(self, claim: Claim, taken_at: float) -> Move | None:
@@ -276,7 +284,7 @@ class Dispatcher:
 
     async def _write(self, moves: list[Move], futures: list[asyncio.Future[bool]]) -> None:
         """Until it is written: an outcome is known to nobody else. A lapsed lease ends it in another way."""
-        wait = 0.05
+        wait, began = 0.05, self._clock.monotonic()
         while True:
             try:
                 applied = await self._store.settle(moves)
@@ -290,6 +298,7 @@ class Dispatcher:
                     if not future.done():
                         future.set_exception(error)
                 return
+        self._tally.wrote(len(moves), len(applied), self._clock.monotonic() - began)
         refused = len(moves) - len(applied)
         if refused:
             _log.warning("late_outcomes_refused_by_the_fence", count=refused)

@@ -28,6 +28,7 @@ from qhronos_core.domain.subscription import (
     signed_headers,
 )
 from qhronos_core.ports import Callbacks, Called, Journal, Signals, Store, VaultError
+from qhronos_core.tally import CallbackOutcome, Tally
 
 _log = structlog.get_logger(__name__)
 
@@ -84,7 +85,9 @@ class Deliveries:
         callbacks: Callbacks,
         signals: Signals,
         settings: DeliveriesSettings,
+        tally: Tally | None = None,
     ) -> None:
+        self._tally = tally or Tally()
         self._store = store
         self._read = read
         self._still_holds = still_holds
@@ -237,14 +240,17 @@ class Deliveries:
         now = await self._store.now()
         passed = replace(held, cursor=told.cursor, attempts=0, lease_until=now + LEASE)
         if called.status is not None and 200 <= called.status <= 299:
+            self._tally.callbacks[CallbackOutcome.ACCEPTED] += 1
             return replace(passed, last_delivery_at=now, last_error=None, failed_since=None)
         failed: dict[str, Any] = {"last_error": _class_of(called), "failed_since": held.failed_since or now}
         attempts = held.attempts + 1
         if called.status in NEVER_AGAIN or attempts >= ATTEMPTS:
+            self._tally.callbacks[CallbackOutcome.GIVEN_UP] += 1
             _log.warning(
                 "announcement_given_up", subscription_id=held.id, event_id=told.event_id, reason=failed["last_error"]
             )
             return replace(passed, **failed)
+        self._tally.callbacks[CallbackOutcome.TRIED_AGAIN] += 1
         next_at = now + RETRY_AFTER[attempts - 1]
         return replace(held, attempts=attempts, next_at=next_at, lease_until=None, **failed)
 

@@ -37,6 +37,7 @@ from qhronos_core.ports import (
     Stirred,
     Store,
 )
+from qhronos_core.tally import Tally
 from qhronos_core.usecases.audit import audited, who
 from qhronos_core.usecases.decide import decided
 from qhronos_core.usecases.occurrences import OccurrenceAnswer
@@ -104,7 +105,9 @@ class EventCases:
         keeper: SecretKeeper,
         check_destination: Callable[[Action], Awaitable[None]],
         rules: EventRules,
+        tally: Tally | None = None,
     ) -> None:
+        self._tally = tally or Tally()
         self._store = store
         self._signals = signals
         self._keeper = keeper
@@ -345,7 +348,7 @@ class EventCases:
                 entries=[entry],
                 at=now,
             )
-            await self._store.commit(changes)
+            self._tally.committed(changes, await self._store.commit(changes))
             await self._signals.announce(Stirred())
             shown = replace(was, status=EventStatus.DELETED, updated_at=now, deleted_at=now)
             return EventAnswer(shown, planning.timetable(was).meaning, result="deleted")
@@ -399,7 +402,7 @@ class EventCases:
         if event.status is EventStatus.INACTIVE:
             changes.entries.append(Entry(now, EntryKind.EVENT_ENDED, event_id))
         changes.at = now
-        await self._store.commit(changes)
+        self._tally.committed(changes, await self._store.commit(changes))
         await self._signals.announce(Stirred(plan.planned.due_at if plan.planned else None))
 
     # --- judging what is asked ------------------------------------------------------------------
@@ -515,7 +518,7 @@ class EventCases:
     async def _commit(self, changes: Changes, answer: EventAnswer, once: Once | None, now: datetime) -> None:
         if once is not None:
             changes.answer = once.remembered(answer, now)
-        await self._store.commit(changes)
+        self._tally.committed(changes, await self._store.commit(changes))
         failpoint("after_plan_insert")
         due = [row.due_at for row in changes.planned if row.due_at is not None]
         due += [move.now.due_at for move in changes.moves if move.now.due_at is not None]

@@ -36,6 +36,7 @@ from qhronos_core.ports import (
     Stirred,
     Store,
 )
+from qhronos_core.tally import Tally
 from qhronos_core.usecases.audit import audited
 from qhronos_core.usecases.decide import decided
 from qhronos_core.usecases.once import Once, replayed
@@ -73,7 +74,8 @@ class InboxGlimpse:
 
 
 class OccurrenceCases:
-    def __init__(self, store: Store, signals: Signals) -> None:
+    def __init__(self, store: Store, signals: Signals, *, tally: Tally | None = None) -> None:
+        self._tally = tally or Tally()
         self._store = store
         self._signals = signals
 
@@ -166,6 +168,8 @@ class OccurrenceCases:
                 changes.answer = once.remembered(answer, now)
             if move or once:
                 await self._store.commit(changes)
+                if move:
+                    self._tally.moved(move, event)
                 await self._signals.announce(
                     Stirred(answer.occurrence.due_at or (now if move and move.frees_queue else None))
                 )

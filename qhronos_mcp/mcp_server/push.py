@@ -5,7 +5,7 @@ are the truth. One Hub a node tails the journal, and only while somebody watches
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +36,7 @@ INBOX: Final = "qhronos://inbox"
 HINT: Final = "dev.qhronos/hint"
 STREAMS: Final = 20  # open listen streams of one principal
 URIS: Final = 200  # its watched URIs, over all of them
+_STREAMS, _WAITS = "streams", "waits"
 _PAGE: Final = 500
 _VERIFY_EVERY: Final = 2.5  # seconds; with the two a copy of the revocations may be old, a stream ends within five
 _SEND_WITHIN: Final = 5.0  # seconds; a peer that stopped reading holds up only itself
@@ -127,15 +128,15 @@ class Hub:
 
     def listening(self, wants: frozenset[str], caller: Principal) -> AbstractAsyncContextManager[Dirty]:
         """Watch for a stream. Raises MCPError over a principal's limits."""
-        return self._watch(wants, caller, "streams", STREAMS)
+        return self._watch(wants, caller, _STREAMS, STREAMS)
 
     def following(self, caller: Principal) -> AbstractAsyncContextManager[Dirty]:
         """Watch the journal grow, for a stream that reads it by its own cursor. Raises MCPError over the limit."""
-        return self._watch(frozenset(), caller, "streams", STREAMS, every=True)
+        return self._watch(frozenset(), caller, _STREAMS, STREAMS, every=True)
 
     def waiting(self, wants: frozenset[str], caller: Principal) -> AbstractAsyncContextManager[Dirty]:
         """Watch for a waiting call. Raises TooManyWaitsError over a principal's limit."""
-        return self._watch(wants, caller, "waits", WAITS)
+        return self._watch(wants, caller, _WAITS, WAITS)
 
     def widen(self, dirty: Dirty, uri: str) -> None:
         """Watch one URI more. Raises MCPError over the principal's limit."""
@@ -160,7 +161,7 @@ class Hub:
         watcher = _Watcher(caller, self._face.token(), kind)
         owned = self._owned.setdefault(watcher.owner, _Owned())
         if owned.open[kind] >= most:
-            raise TooManyWaitsError if kind == "waits" else _over("open streams", most)
+            raise TooManyWaitsError if kind == _WAITS else _over("open streams", most)
         self._take(watcher, len(wants))
         owned.open[kind] += 1
         dirty = Dirty(wants, every=every)
@@ -186,6 +187,11 @@ class Hub:
         if uris > 0 and owned.uris + uris > URIS:
             raise _over("watched URIs", URIS)
         owned.uris += uris
+
+    def open(self) -> Mapping[str, int]:
+        """How many streams and waits are open."""
+        kinds = Counter(watcher.kind for watcher in self.watching.values())
+        return {kind: kinds[kind] for kind in (_STREAMS, _WAITS)}
 
     # --- telling --------------------------------------------------------------------------------
 
@@ -240,6 +246,9 @@ class Hub:
             for dirty in self.watching:
                 for uri in dirty.wants:
                     dirty.mark(uri, {"what": "look"})
+        if page.lines:
+            waited = self._core.clock.now() - page.lines[-1].entry.at
+            self._core.tally.journal_delay.add(max(0.0, waited.total_seconds()))
         for line in page.lines:
             self._tell(line, page.cursor)
         self._cursor = page.cursor

@@ -86,6 +86,10 @@ class Hosts:
         """An admitted send was never made: nothing was learned."""
         self._ended(host)
 
+    def breakers_open(self) -> int:
+        """How many hosts are sent nothing but a probe now and then."""
+        return sum(state.open_until is not None for state in self._hosts.values())
+
     def _ended(self, host: str) -> tuple[_Host, datetime]:
         # Sends of one host are not told apart: the sums are right, and the mean of their lengths.
         state = self._hosts[host]

@@ -152,7 +152,7 @@ class Claiming:
             judged = Look(judge, now, node, lease, self._gap).judged(occurrences, events, crowds)
             await self._write(transaction, [move for move, _ in judged], events, judge, now)
             claims = tuple(Claim(move.now, event) for move, event in judged if move.now.state is DISPATCHING)
-            return Claimed(claims, len(judged), now, more=more)
+            return Claimed(claims, len(judged), now, more=more, moves=judged)
 
         return await self._dispatch.transaction(claim)
 

@@ -59,6 +59,7 @@ _CANCEL_UNFINISHED: Final[LiteralString] = f"""
     INSERT INTO journal ({ENTRY})
     SELECT %(at)s::timestamptz, 'occurrence.cancelled', event_id, id, NULL, json_build_object('reason', %(reason)s::text)
       FROM cancelled ORDER BY scheduled_at, id
+ RETURNING occurrence_id
 """
 _LET_GO: Final = """
     -- Never before its own instant; a row that must wait for an earlier one is held again when it is judged.
@@ -98,13 +99,13 @@ class Commits:
         self._connections = connections
         self._time = time
 
-    async def commit(self, changes: Changes) -> None:
-        async def write(transaction: Transaction) -> None:
-            await self._write(transaction, changes)
+    async def commit(self, changes: Changes) -> int:
+        async def write(transaction: Transaction) -> int:
+            return await self._write(transaction, changes)
 
-        await self._connections.transaction(write)
+        return await self._connections.transaction(write)
 
-    async def _write(self, transaction: Transaction, changes: Changes) -> None:
+    async def _write(self, transaction: Transaction, changes: Changes) -> int:
         if changes.answer is not None:  # first of all: a repeated request meets its answer, not its own effects
             await self._remember(transaction, changes.answer)
         replaced = [save.was for save in changes.saves if save.was is not None]
@@ -118,7 +119,7 @@ class Commits:
         if changes.withdrawn:
             rows = [{"id": row.id, "fence": row.fence, "state": row.state} for row in changes.withdrawn]
             expected.append((await transaction.send(_WITHDRAW, {"rows": document(rows)}), len(rows)))
-        await self._sweep(transaction, changes, at)
+        swept = await self._sweep(transaction, changes, at)
         if changes.planned:
             await transaction.send(_PLAN, {"rows": document([occurrence_row(row) for row in changes.planned])})
         for save in changes.saves:
@@ -142,6 +143,7 @@ class Commits:
         for cursor, count in expected:
             if len(await cursor.fetchall()) < count:
                 raise StaleError
+        return sum([len(await cursor.fetchall()) for cursor in swept])
 
     async def _remember(self, transaction: Transaction, answer: RememberedAnswer) -> None:
         parameters = {
@@ -157,12 +159,15 @@ class Commits:
         if not await transaction.rows(_REMEMBER, parameters):
             raise RepeatedRequestError
 
-    async def _sweep(self, transaction: Transaction, changes: Changes, at: datetime) -> None:
+    async def _sweep(self, transaction: Transaction, changes: Changes, at: datetime) -> list[AsyncCursor[Any]]:
+        """What was sent to cancel."""
+        cancelling = []
         for event_id, reason in changes.cancel_unfinished:
             parameters = {"event": event_id, "reason": reason.value, "at": at}
-            await transaction.send(_CANCEL_UNFINISHED, parameters)
+            cancelling.append(await transaction.send(_CANCEL_UNFINISHED, parameters))
         for event_id in changes.let_go:
             await transaction.send(_LET_GO, {"event": event_id, "at": at})
+        return cancelling
 
 
 async def _lock_open(transaction: Transaction, events: Sequence[Event]) -> None:

@@ -77,8 +77,8 @@ class PostgresStore:
         instant: datetime = (await self._callers.rows(_NOW, self._time.parameter()))[0][0]
         return instant
 
-    async def commit(self, changes: Changes) -> None:
-        await self._commits.commit(changes)
+    async def commit(self, changes: Changes) -> int:
+        return await self._commits.commit(changes)
 
     async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
         return await self._claiming.claim_due(node=node, lease=lease, limit=limit, judge=judge)

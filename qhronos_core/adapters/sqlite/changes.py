@@ -16,7 +16,7 @@ from qhronos_core.domain.occurrence import Entry, EntryKind, Occurrence, Reason
 from qhronos_core.ports import Changes
 
 
-def commit(connection: sqlite3.Connection, changes: Changes, now: datetime) -> None:
+def commit(connection: sqlite3.Connection, changes: Changes, now: datetime) -> int:
     """Raises StaleError, KeyTakenError, RepeatedRequestError; the caller's savepoint undoes what was written before."""
     at = changes.at or now
     if not all(write_move(connection, move) for move in changes.moves):
@@ -25,8 +25,7 @@ def commit(connection: sqlite3.Connection, changes: Changes, now: datetime) -> N
         raise StaleError
     for planned in changes.withdrawn:
         _withdraw(connection, planned)
-    for event_id, reason in changes.cancel_unfinished:
-        _cancel_unfinished(connection, event_id, reason, at)
+    cancelled = sum(_cancel_unfinished(connection, *swept, at) for swept in changes.cancel_unfinished)
     for event_id in changes.let_go:
         _let_go(connection, event_id, at)
     for planned in changes.planned:
@@ -40,6 +39,7 @@ def commit(connection: sqlite3.Connection, changes: Changes, now: datetime) -> N
     if changes.zones_version is not None:
         connection.execute("UPDATE store_meta SET zones_version = ?", (changes.zones_version,))
     write_entries(connection, changes.entries)
+    return cancelled
 
 
 def _withdraw(connection: sqlite3.Connection, planned: Occurrence) -> None:
@@ -67,7 +67,7 @@ _CANCEL: Final = """
 """
 
 
-def _cancel_unfinished(connection: sqlite3.Connection, event_id: EventId, reason: Reason, at: datetime) -> None:
+def _cancel_unfinished(connection: sqlite3.Connection, event_id: EventId, reason: Reason, at: datetime) -> int:
     rows = [occurrence_of(row) for row in connection.execute(_UNFINISHED_OF, (event_id.bytes,)).fetchall()]
     stamp = microseconds(at)
     connection.executemany(_CANCEL, [(reason, stamp, stamp, row.id.bytes) for row in rows])
@@ -75,6 +75,7 @@ def _cancel_unfinished(connection: sqlite3.Connection, event_id: EventId, reason
     write_entries(
         connection, [Entry(at, EntryKind.OCCURRENCE_CANCELLED, event_id, row.id, detail=detail) for row in rows]
     )
+    return len(rows)
 
 
 def _let_go(connection: sqlite3.Connection, event_id: EventId, at: datetime) -> None:

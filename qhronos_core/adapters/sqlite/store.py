@@ -51,8 +51,8 @@ class SqliteStore:
     async def now(self) -> datetime:
         return self._clock.now()
 
-    async def commit(self, changes: Changes) -> None:
-        await self._writer.write(lambda connection: writing.commit(connection, changes, self._clock.now()))
+    async def commit(self, changes: Changes) -> int:
+        return await self._writer.write(lambda connection: writing.commit(connection, changes, self._clock.now()))
 
     async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
         return await self._writer.write(

@@ -320,7 +320,7 @@ async def test_cancelling_ends_what_is_pending_or_handed_over_and_nothing_else(s
     await kept(store, event, other, pending, queued, item, sending, past, elsewhere)
 
     at = after(minutes=10)
-    await store.commit(Changes(cancel_unfinished=[(event.id, Reason.DELETED)], at=at))
+    assert await store.commit(Changes(cancel_unfinished=[(event.id, Reason.DELETED)], at=at)) == 3
 
     for cancelled in (pending, queued, item):
         found = await row(store, cancelled)

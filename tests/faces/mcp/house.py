@@ -95,6 +95,7 @@ def core_of(world: World, settings: Settings, signals: Signals) -> Core:
     )
     return Core(
         settings=settings,
+        tally=world.tally,
         node="node-1",
         events=world.events,
         occurrences=world.occurrences,

@@ -124,6 +124,7 @@ async def a_house(
             keeper=keeper_of(AesVault(AT_REST_KEY)),
             check_destination=allowed,
             rules=EventRules(),
+            tally=world.tally,
         )
         core = core_over(world, settings)
         yield House(world, core, build_app(core, settings), settings)
@@ -156,6 +157,7 @@ def core_over(world: World, settings: Settings) -> Core:
         master_may_use_api=auth.master_may_use_api,
     )
     return Core(
+        tally=world.tally,
         settings=settings,
         node="node-1",
         events=world.events,
