@@ -74,9 +74,9 @@ class Receiver:
 
 
 @asynccontextmanager
-async def a_receiver() -> AsyncIterator[Receiver]:
+async def a_receiver(port: int = 0) -> AsyncIterator[Receiver]:
     receiver = Receiver()
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", port)
     receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook?tenant=1"
     try:
         yield receiver

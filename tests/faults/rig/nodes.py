@@ -138,6 +138,15 @@ class Node:
             with error:
                 return error.code, json.loads(error.read())
 
+    def text(self, path: str) -> str:
+        """As the master: what is not JSON."""
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", headers={"Authorization": f"Bearer {MASTER}"}
+        )
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            told: str = answer.read().decode()
+            return told
+
     def create(self, **fields: Any) -> dict[str, Any]:
         status, event = self.ask("POST", "/events", {"name": "n", **fields})
         assert status in (200, 201), event
