@@ -282,6 +282,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
                     poll=settings.scheduler.poll,
                     per_message=settings.events.webhook_id == "message",
                     forbidden=ERROR_NUMBERS[settings.events.error_codes]["Forbidden"],
+                    drain=settings.delivery.drain,
                 ),
                 tally=tally,
             )

@@ -72,6 +72,7 @@ class DeliveriesSettings:
     poll: timedelta
     per_message: bool  # `webhook-id` is of the message, not of the event
     forbidden: int  # the number of the error Forbidden
+    drain: timedelta = timedelta(seconds=35)  # what is being sent when the node stops has so long
 
 
 class Deliveries:
@@ -102,7 +103,7 @@ class Deliveries:
         self._swept_at: datetime | None = None
 
     async def run(self) -> None:
-        """Look and deliver until `stop`; what is being sent then is finished."""
+        """Look and deliver until `stop`; what is being sent then is finished, or cut and sent again by another node."""
         deaf = self._signals.listen(lambda _: self._stirred.set())
         try:
             while not self._stopping:
@@ -121,7 +122,11 @@ class Deliveries:
         finally:
             deaf()
             if self._busy:
-                await asyncio.wait(self._busy.values())
+                _, cut = await asyncio.wait(self._busy.values(), timeout=self._settings.drain.total_seconds())
+                for task in cut:
+                    task.cancel()
+                if cut:
+                    await asyncio.wait(cut)
 
     def stop(self) -> None:
         self._stopping = True
@@ -231,12 +236,12 @@ class Deliveries:
 
     async def _deliver(self, held: Subscription, told: Announcement, now: datetime) -> Subscription:
         """One attempt; the row as it is after it. Under no lease: to be tried again, later."""
-        called = await self._post(
-            held,
-            json_of(told.body(cursor=True)),
-            message_id(held.id, told, per_message=self._settings.per_message),
-            now,
-        )
+        message = message_id(held.id, told, per_message=self._settings.per_message)
+        try:
+            called = await self._post(held, json_of(told.body(cursor=True)), message, now)
+        except asyncio.CancelledError:
+            await self._store.subscriptions.settle(replace(held, lease_until=None))
+            raise
         now = await self._store.now()
         passed = replace(held, cursor=told.cursor, attempts=0, lease_until=now + LEASE)
         if called.status is not None and 200 <= called.status <= 299:

@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import anyio
@@ -26,6 +27,7 @@ from qhronos_core.domain.access import Principal
 from qhronos_core.domain.errors import StartRefusedError, StoreUnavailableError, UnauthenticatedError
 from qhronos_mcp.mcp_server import compat
 from qhronos_mcp.mcp_server.channel import CAPABILITY, Channel
+from qhronos_mcp.mcp_server.conversation import Conversation
 from qhronos_mcp.mcp_server.server import QhronosServer
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from qhronos_mcp.mcp_server.face import Local
 
 _STOP_WITHIN: Final = 5.0  # seconds from a signal to the end, whatever hangs
+_DRAIN: Final = timedelta(seconds=1)  # a host waits two seconds for its server to end, and not for strangers' receivers
+_ANSWERED_WITHIN: Final = 0.75  # seconds that what was asked before the end still has
+_TAKEN_WITHIN: Final = 0.25  # seconds that the last answers have to be read
 
 
 async def serve_stdio(load: Callable[[], "Settings"], *, text_line: bool = False, claude_channel: bool = False) -> int:
@@ -47,19 +52,28 @@ async def serve_stdio(load: Callable[[], "Settings"], *, text_line: bool = False
         channel = Channel()
         channel.declare(server)
     signalled = asyncio.create_task(_signalled(), name="signals")
-    serving = asyncio.create_task(_serve(server, channel), name="stdio")
-    ended = asyncio.create_task(_first(signalled, serving), name="ended")
+    host = Conversation()
+    over = asyncio.create_task(host.over(), name="host")
+    serving = asyncio.create_task(_serve(server, channel, host), name="stdio")
+    ended = asyncio.create_task(_first(signalled, serving, over), name="ended")
     try:
-        await _furnished(server, load, ended, text_line, channel)
+        await _furnished(server, load, ended, host, text_line=text_line, channel=channel)
     except StartRefusedError as refusal:
         _end(2, f"qhronos: {refusal}\n")
     except Exception:  # ours to mend; but the process must end, and its stdin thread would not let it
         _end(1, traceback.format_exc())
     # The core is closed: leases given back, the store shut.
+    host.let_go()
+    if over.done():
+        await asyncio.wait([serving], timeout=_TAKEN_WITHIN)
     if not serving.done():
         _end(0)
-    signalled.cancel()
-    await serving
+    for task in (signalled, over):
+        task.cancel()
+    try:
+        await serving
+    except* (BrokenPipeError, ConnectionResetError):
+        pass  # the host has gone, and with it whoever could be told
     return 0
 
 
@@ -74,10 +88,10 @@ async def _first(*tasks: "asyncio.Task[None]") -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _serve(server: QhronosServer, channel: Channel | None) -> None:
+async def _serve(server: QhronosServer, channel: Channel | None, host: Conversation) -> None:
     low = compat.lowlevel(server)
     options = low.create_initialization_options(NotificationOptions(), None if channel is None else CAPABILITY)
-    async with stdio_server() as (read, write):
+    async with stdio_server() as pipe, host.between(*pipe) as (read, write):
         await low.run(read, write, options)
 
 
@@ -85,6 +99,8 @@ async def _furnished(
     server: QhronosServer,
     load: Callable[[], "Settings"],
     ended: "asyncio.Task[None]",
+    host: Conversation,
+    *,
     text_line: bool,
     channel: Channel | None,
 ) -> None:
@@ -96,6 +112,8 @@ async def _furnished(
 
     settings = load()
     configure_logs(settings)
+    delivery = settings.delivery.model_copy(update={"drain": min(settings.delivery.drain, _DRAIN)})
+    settings = settings.model_copy(update={"delivery": delivery})
     async with open_core(settings) as core:
         face = Face(core, await local_of(core, os.environ.get("QHRONOS_TOKEN")), text_line)
         hub = Hub(face)
@@ -109,7 +127,9 @@ async def _furnished(
             gc.freeze()
             gc.enable()
             await ended
-            hub.close()
+            core.begin_drain()
+            hub.close()  # waits answer, streams end
+            await host.answered(within=_ANSWERED_WITHIN)
             group.cancel_scope.cancel()
 
 

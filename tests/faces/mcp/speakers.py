@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -184,3 +185,8 @@ async def in_its_own_task(manager: AbstractAsyncContextManager[T]) -> AsyncItera
     finally:
         leave.set()
         await living
+
+
+def slowness() -> float:
+    """How many times slower than idle this machine is now: a shared one must not fail what is right."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

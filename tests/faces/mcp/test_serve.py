@@ -1,7 +1,6 @@
 """`qhronos serve` as a process: `/mcp` beside REST, and its end with streams open."""
 
 import asyncio
-import os
 import re
 import signal
 import sys
@@ -14,7 +13,7 @@ import httpx2
 from mcp.client.streamable_http import streamable_http_client
 
 from qhronos_mcp.mcp_server.push import INBOX
-from tests.faces.mcp.speakers import VERSIONS, Speaker, in_its_own_task, speaking
+from tests.faces.mcp.speakers import VERSIONS, Speaker, in_its_own_task, slowness, speaking
 from tests.faces.mcp.test_stdio import environment
 
 
@@ -76,15 +75,10 @@ async def test_every_version_is_served_beside_rest_and_all_streams_end_at_sigter
         process.send_signal(signal.SIGTERM)
         answers = await asyncio.gather(*waits, return_exceptions=True)
         status = await asyncio.wait_for(process.wait(), 10)
-        assert time.monotonic() - began < 2 * _slowness()
+        assert time.monotonic() - began < 2 * slowness()
         assert status == -signal.SIGTERM
         assert [answer["occurrences"] for answer in answers if not isinstance(answer, BaseException)] == [[], [], []]
         assert ears[2].ended.is_set()
-
-
-def _slowness() -> float:
-    """How many times slower than idle this machine is now: a shared one must not fail what is right."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 async def test_an_address_that_proves_nothing_too_often_is_answered_429(tmp_path: Path) -> None:

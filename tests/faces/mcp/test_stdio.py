@@ -4,19 +4,25 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from qhronos_core.adapters.clock import SystemClock
+from qhronos_core.domain.ids import EventId
 from qhronos_mcp.mcp_server.push import INBOX
 from tests.faces.mcp.house import House
-from tests.faces.mcp.speakers import MODERN, VERSIONS, Speaker, in_its_own_task, speaking
+from tests.faces.mcp.speakers import MODERN, VERSIONS, Speaker, in_its_own_task, slowness, speaking
+from tests.faults.rig.receiver import a_receiver
+from tests.world import a_world
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "qhronos_mcp", "stdio"]
@@ -207,6 +213,100 @@ async def test_a_signal_ends_the_process_and_gives_back_what_it_held(tmp_path: P
         assert time.monotonic() - began < 4
         assert process.stderr is not None
         assert b"Traceback" not in await process.stderr.read()
+
+
+@pytest.mark.parametrize("end", ["closes stdin", "dies", "stops reading and closes stdin", "sends SIGTERM"])
+async def test_whatever_its_host_does_the_process_ends_soon_and_holds_nothing(tmp_path: Path, end: str) -> None:
+    """F51: with a wait, an answer nobody takes and a webhook to a receiver that thinks, all under way."""
+    async with a_receiver() as receiver:
+        receiver.takes = lambda _: 60.0
+        with a_bare_process(tmp_path, QHRONOS_EGRESS__ALLOW_LOOPBACK="true") as process:
+
+            async def say(message: dict[str, Any]) -> dict[str, Any]:
+                return await asyncio.to_thread(spoken_to, process, message)
+
+            await say(HELLO)
+            action = {"type": "webhook", "params": {"url": receiver.url()}}
+            made = await say(call(2, "create_event", name="n", schedule="in 1 second", action=action))
+            await receiver.until(lambda log: len(log) == 1, within=20)
+            tell(process, call(3, "wait_for_occurrences", seconds=50))
+            if "reading" in end:
+                for number in range(60):  # far more than a pipe holds
+                    tell(process, {"jsonrpc": "2.0", "id": 10 + number, "method": "tools/list"})
+            else:
+                await say(call(4, "list_events"))
+            began = time.monotonic()
+            if end == "sends SIGTERM":
+                process.send_signal(signal.SIGTERM)
+            else:
+                assert process.stdin is not None
+                process.stdin.close()
+            if end == "dies":
+                assert process.stdout is not None
+                process.stdout.close()
+            assert await asyncio.to_thread(process.wait, 20) == 0
+            assert time.monotonic() - began < 3 * slowness()
+            assert process.stderr is not None
+            assert b"Traceback" not in process.stderr.read()
+    event_id = made["result"]["structuredContent"]["event"]["id"]
+    async with a_world(tmp_path, clock=SystemClock()) as world:
+        [row] = await world.occurrences_of(await world.store.events.get(EventId(UUID(event_id))))
+        assert (row.state, row.lease_until) == ("pending", None)
+        [attempt] = await world.attempts(row)
+        assert (attempt.outcome, attempt.error) == ("no_answer", "drained")
+
+
+@pytest.mark.parametrize("hello", [HELLO, DISCOVER])
+async def test_what_was_asked_before_the_pipe_was_closed_is_answered(tmp_path: Path, hello: dict[str, Any]) -> None:
+    """As a script asks: all its lines at once, and then the end; the server is not even ready by then."""
+    meta = hello["params"].get("_meta")
+    asked = [hello, call(2, "create_event", name="n", schedule="@daily"), call(3, "wait_for_occurrences", seconds=50)]
+    if meta is not None:
+        for request in asked[1:]:
+            request["params"]["_meta"] = meta
+    with a_bare_process(tmp_path) as process:
+        out, _ = await asyncio.to_thread(
+            process.communicate, b"".join(json.dumps(request).encode() + b"\n" for request in asked), 30
+        )
+        assert process.returncode == 0
+    answers = {line["id"]: line["result"] for line in map(json.loads, out.splitlines()) if "id" in line}
+    assert answers[2]["structuredContent"]["result"] == "created"
+    assert answers[3]["structuredContent"]["occurrences"] == []
+
+
+def call(number: int, tool: str, **arguments: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
+
+
+@contextmanager
+def a_bare_process(data_dir: Path, **more: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """With pipes that nobody reads but by asking."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, env=environment(data_dir, **more), cwd=data_dir
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for end in (process.stdin, process.stdout, process.stderr):
+            assert end is not None
+            with suppress(BrokenPipeError):
+                end.close()
+
+
+def tell(process: "subprocess.Popen[bytes]", message: dict[str, Any]) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(message).encode() + b"\n")
+    process.stdin.flush()
+
+
+def spoken_to(process: "subprocess.Popen[bytes]", message: dict[str, Any]) -> dict[str, Any]:
+    tell(process, message)
+    assert process.stdout is not None
+    answer: dict[str, Any] = json.loads(process.stdout.readline())
+    return answer
 
 
 async def test_a_bad_token_stops_the_start_with_one_line(tmp_path: Path) -> None:
