@@ -35,15 +35,19 @@ def rewritten(schedule: Mapping[str, object]) -> str:
             got=schedule,
             fix=[{"schedule": {"frequency": "daily"}}],
         )
-    given = {name: value for name, value in schedule.items() if value is not None}
+    given = {name: value for name, value in schedule.items() if value is not None or name not in _MEMBERS}
     mended: dict[str, object] = dict(given)
     wrong: list[tuple[str, str, object]] = []
-    frequency = _frequency(given.get("frequency"), mended, wrong)
+    named = _name_of_frequency(given)
+    if named != "frequency":
+        wrong.append((named, _unknown(named), given[named]))
+        mended["frequency"] = mended.pop(named)
+    frequency = _frequency(given.get(named), mended, wrong)
     for name, value in given.items():
-        if name == "frequency":
+        if name in ("frequency", named):
             continue
         why, better = _check(name, value, frequency)
-        if why is None and name in _OF_FREQUENCY and frequency != given.get("frequency") in _NAMES:
+        if why is None and name in _OF_FREQUENCY and frequency != given.get(named) in _NAMES:
             wrong.append((name, f"{name} belongs to the frequency {frequency}.", value))
             mended["frequency"] = frequency
         elif why is not None:
@@ -60,6 +64,13 @@ def rewritten(schedule: Mapping[str, object]) -> str:
             [Fault(f"schedule.{name[:40]}", "invalid_schedule", why, shortened(got), fix) for name, why, got in wrong]
         )
     return "RRULE:" + ";".join(_part(name, mended[name]) for name in _MEMBERS if name in mended)
+
+
+def _name_of_frequency(given: Mapping[str, object]) -> str:
+    """The member that says the frequency, as it was spelled."""
+    if "frequency" in given:
+        return "frequency"
+    return next((name for name in given if _renamed(name) == "frequency"), "frequency")
 
 
 def _frequency(value: object, mended: dict[str, object], wrong: list[tuple[str, str, object]]) -> str:
@@ -89,17 +100,24 @@ def _rarest(frequency: str, given: Mapping[str, object]) -> str:
 def _check(name: str, value: object, frequency: str) -> Checked:
     if name not in _MEMBERS:
         near = _renamed(name)
-        said = f" Did you mean {near}?" if near != name else ""
-        better = value if near != name and _check(near, value, frequency)[0] is None else _DROP
-        return f"Members are {', '.join(_MEMBERS)}.{said}", better
+        good = near in _CHECKS and _check(near, value, frequency)[0] is None
+        return _unknown(name), value if good else _DROP
     if (only := _OF_FREQUENCY.get(name)) is not None and only != frequency:
         return f"{name} belongs to the frequency {only}.", _DROP
     return _CHECKS[name](value)
 
 
+def _unknown(name: str) -> str:
+    near = _renamed(name)
+    said = f" Did you mean {near}?" if near != name else ""
+    return f"Members are {', '.join(_MEMBERS)}.{said}"
+
+
 def _renamed(name: str) -> str:
     if name in _MEMBERS:
         return name
+    if name.lower() == "freq":
+        return "frequency"
     plain = name.lower().replace("by", "by_", 1) if name.lower().startswith("by") and "_" not in name else name.lower()
     return next(iter(difflib.get_close_matches(plain[:40], _MEMBERS, n=1, cutoff=0.75)), name)
 

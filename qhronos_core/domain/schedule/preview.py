@@ -40,8 +40,8 @@ def preview(
     """
     if not isinstance(after, datetime):
         raise refusal("after", "An aware datetime.", got=str(after))
-    if type(count) is not int or count < 0:
-        raise refusal("count", "A whole number from 0.", got=count)
+    if type(count) is not int or not 0 <= count <= _MOST_OCCURRENCES:
+        raise refusal("count", f"A whole number from 0 to {_MOST_OCCURRENCES}.", got=count)
     if max_occurrences is not None and (
         type(max_occurrences) is not int or not 1 <= max_occurrences <= _MOST_OCCURRENCES
     ):

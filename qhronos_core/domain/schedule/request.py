@@ -53,7 +53,7 @@ def known_time(instant: object, field: str) -> datetime | None:
     """
     if instant is None:
         return None
-    if not isinstance(instant, datetime) or instant.tzinfo is None:
+    if not isinstance(instant, datetime) or instant.utcoffset() is None:
         raise refusal(field, "A moment with its offset.", got=str(instant), code="invalid_bounds")
     if instant < EARLIEST:
         raise refusal(

@@ -92,12 +92,13 @@ class Timetable:
             _listed(exclusions),
             min_interval,
         )
+        now = known_time(check_from, "anchor")
         try:
-            if check_from is None:
+            if now is None:
                 return _remembered(_plain(request))
-            return _accepted(request, check_from)
+            return _accepted(request, now)
         except ScheduleError as error:
-            raise with_tried_fixes(error, request, lambda changed: _tried(changed, check_from)) from None
+            raise with_tried_fixes(error, request, lambda changed: _tried(changed, now)) from None
 
     @property
     def repeats(self) -> bool:

@@ -119,7 +119,22 @@ def _mangled_object(chance: random.Random) -> object:
     made = dict(chance.choice(OBJECTS))
     for _ in range(chance.randrange(3)):
         name = chance.choice(
-            [*made, "frequency", "interval", "by_day", "byday", "by_month_day", "by_month", "count", "until", "x" * 50]
+            [
+                *made,
+                "frequency",
+                "interval",
+                "by_day",
+                "byday",
+                "by_month_day",
+                "by_month",
+                "count",
+                "until",
+                "x" * 50,
+                "FREQUENCY",
+                "freq",
+                "byMonthDay",
+                "Count",
+            ]
         )
         made[name] = chance.choice([*JUNK, *made.values()])
     return made

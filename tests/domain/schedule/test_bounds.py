@@ -1,7 +1,7 @@
 """Bounds, exclusions, counts: what they let through, and that a preview is what a planner would fire."""
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -163,6 +163,16 @@ def test_an_end_before_the_start_is_refused_and_turned_round() -> None:
     assert refused.value.fault.fix == ({"start_time": "2026-11-27T12:00:00Z", "end_time": "2026-12-03T12:00:00Z"},)
 
 
+class Nowhere(tzinfo):
+    """A zone that knows no offset: what carries it is as naive as what carries none."""
+
+    def utcoffset(self, dt: datetime | None) -> None:
+        return None
+
+    def __repr__(self) -> str:
+        return "Nowhere"
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -174,6 +184,11 @@ def test_an_end_before_the_start_is_refused_and_turned_round() -> None:
         {"end_time": 7},
         {"count": -1},
         {"count": 1.5},
+        {"count": 10**30},
+        {"after": datetime.max.replace(tzinfo=UTC)},
+        {"after": datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))},
+        {"after": datetime(2027, 1, 1, tzinfo=Nowhere())},
+        {"start_time": datetime(2027, 1, 1, tzinfo=Nowhere())},
         {"max_occurrences": 0},
         {"max_occurrences": 100_001},
         {"max_occurrences": True},

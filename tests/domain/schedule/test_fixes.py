@@ -92,7 +92,8 @@ TABLE: list[tuple[object, list[object]]] = [
     ({"frequency": "weekly", "by_month_day": [1]}, [{"frequency": "monthly", "by_month_day": [1]}]),
     ({"frequency": "yearly", "by_day": ["MO"]}, [{"frequency": "yearly"}]),
     ({"frequency": "weekly", "by_day": ["Monday"]}, [{"frequency": "weekly", "by_day": ["MO"]}]),
-    ({"freq": "weekly", "interval": "2"}, [{"frequency": "daily", "interval": 2}]),
+    ({"freq": "weekly", "interval": "2"}, [{"frequency": "weekly", "interval": 2}]),
+    ({"FREQUENCY": "Monthly", "byMonthDay": [1]}, [{"frequency": "monthly", "by_month_day": [1]}]),
 ]  # fmt: skip
 
 
