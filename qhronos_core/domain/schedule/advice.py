@@ -1,12 +1,13 @@
 """What a careful colleague would say about a rule before it is accepted."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from qhronos_core.domain.schedule.cron import Cron
 from qhronos_core.domain.schedule.instants import WEEKDAYS, say_instant
 from qhronos_core.domain.schedule.meaning import MONTHS, ago
-from qhronos_core.domain.schedule.pattern import LONGEST_GAP, MINUTES, Pattern, bits_of
+from qhronos_core.domain.schedule.pattern import LONGEST_GAP, MINUTES, Pattern, bits_of, length_of
 from qhronos_core.domain.schedule.recurrence import Recurrence
 from qhronos_core.domain.schedule.rules import CronRule, IntervalRule, OnceRule, RecurrenceRule, Rule
 from qhronos_core.domain.schedule.wallclock import DAY, Stretch, WallClock, date_of, instant_of, seconds
@@ -19,6 +20,7 @@ _AHEAD: Final = 400 * DAY
 
 
 _PAST_COUNTED: Final = 100
+_SHORTEST: Final = (0, *(length_of(2027, month) for month in range(1, 13)))
 
 
 def warnings_about(rule: Rule, clock: WallClock, table: "Timetable", now: datetime) -> list[str]:
@@ -57,6 +59,8 @@ def _about_cron(cron: Cron) -> list[str]:
             )
     if cron.fields[2].startswith("*/") and cron.fields[2] != "*/1":
         found.append(f"{cron.fields[2]} in day of month starts anew on the 1st of each month.")
+    if cron.fields[3] in {f"*/{step}" for step in range(2, 13) if 12 % step}:
+        found.append(f"{cron.fields[3]} in month starts anew each January.")
     found += _about_missing_days(cron)
     return found
 
@@ -64,12 +68,15 @@ def _about_cron(cron: Cron) -> list[str]:
 def _about_missing_days(cron: Cron) -> list[str]:
     if not cron.day_bits or cron.either_day or cron.last_day or cron.last_weekday or cron.day_starred:
         return []
-    first = min(bits_of(cron.day_bits))
-    months = bits_of(cron.month_bits)
-    if first == 29 and months == [2]:
+    return _about_days_missing_from(bits_of(cron.month_bits), min(bits_of(cron.day_bits)), "L")
+
+
+def _about_days_missing_from(months: Sequence[int], day: int, last: str) -> list[str]:
+    """What becomes of months too short for a day, if one of these is."""
+    if day == 29 and list(months) == [2]:
         return ["29 February comes in leap years only."]
-    if first >= 29:
-        return [f"Months without a day {first} are skipped. For the last day of every month use L."]
+    if any(day > _SHORTEST[month] for month in months):
+        return [f"Months without a day {day} are skipped. For the last day of every month use {last}."]
     return []
 
 
@@ -80,14 +87,11 @@ def _about_recurrence(recurrence: Recurrence, now: datetime) -> list[str]:
         if parts.frequency in ("MONTHLY", "YEARLY") and not (parts.weekdays or parts.year_days or parts.week_numbers)
         else ()
     )
-    if days and all(day in (29, 30, 31) for day in days):
-        first = min(days)
-        if first == 29 and (parts.months == (2,) or (parts.frequency == "YEARLY" and recurrence.begin_date.month == 2)):
-            found.append("29 February comes in leap years only.")
-        elif parts.frequency == "MONTHLY":
-            found.append(
-                f"Months without a day {first} are skipped. For the last day of every month use BYMONTHDAY=-1."
-            )
+    if days and min(days) > 28:
+        months = parts.months or tuple(range(1, 13))
+        if parts.frequency == "YEARLY" and not (parts.months or parts.month_days):
+            months = (recurrence.begin_date.month,)
+        found += _about_days_missing_from(months, min(days), "BYMONTHDAY=-1")
     if parts.count is not None and seconds(now) >= recurrence.anchor:
         left = parts.count
         begun = instant_of(recurrence.anchor)

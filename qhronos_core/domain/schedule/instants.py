@@ -38,6 +38,7 @@ _LOOSE: Final = re.compile(
 _EPOCH: Final = re.compile(r"[0-9]{10}(?:[0-9]{3})?")
 _WEST: Final = -12 * 60
 _EAST: Final = 14 * 60
+_FIRST: Final = day_of(date(1, 1, 2)) * DAY  # what is older is as past as this, and this every zone can show
 
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 WEEKDAY_NAMES: Final = {name: index for index, long in enumerate(WEEKDAYS) for name in (long, long[:3])}
@@ -104,18 +105,18 @@ def read_instant(text: object, clock: WallClock | None) -> Moment | NoInstant:
             full = f"{text if parts[6] else text + ':00'}Z"
             return NoInstant("No offset and no `timezone`: whose time is that?", (full,), needs_zone=True)
         at, moved = clock.at(wall)
-        if not _in_reach(at):
+        if at >= HORIZON:
             return NoInstant("Only the years up to 2199 can be planned.", ("2199-12-31T00:00:00Z",))
-        return Moment(instant_of(at) + micros, True, timedelta(seconds=moved))
+        return Moment(instant_of(max(at, _FIRST)) + micros, True, timedelta(seconds=moved))
     minutes = 0
     if (offset := _OFFSET.fullmatch(parts[8])) is not None:
         minutes = int(f"{offset[1]}1") * (int(offset[2]) * 60 + int(offset[3]))
         if int(offset[3]) > 59 or not _WEST <= minutes <= _EAST:
             return NoInstant("An offset lies between -12:00 and +14:00.", (text[: parts.start(8)] + "Z",))
     at = wall - minutes * 60
-    if not _in_reach(at):
+    if at >= HORIZON:
         return NoInstant("Only the years up to 2199 can be planned.", ("2199-12-31T00:00:00Z",))
-    return Moment(instant_of(at) + micros)
+    return Moment(instant_of(max(at, _FIRST)) + micros)
 
 
 def read_in_words(text: str, clock: WallClock, now: datetime) -> Moment | None:
@@ -172,10 +173,6 @@ def say_instant(instant: datetime) -> str:
 def fault_with(fault: NoInstant, text: str) -> NoInstant:
     """The fault of a date, its better dates put back into the text it stood in."""
     return NoInstant(fault.why, tuple(better + text[10:] for better in fault.meant))
-
-
-def _in_reach(at: int) -> bool:
-    return day_of(date(1, 1, 2)) * DAY <= at < HORIZON
 
 
 def _calendar_fault(year: int, month: int, day: int) -> NoInstant | None:

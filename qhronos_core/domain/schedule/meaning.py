@@ -41,11 +41,10 @@ def meaning_of(rule: Rule, clock: WallClock) -> str:
     if isinstance(rule, OnceRule):
         local = rule.at.astimezone(clock.zone)
         day = f"{WEEKDAYS[local.weekday()].capitalize()} {local.day} {MONTHS[local.month - 1]} {local.year}"
-        return (
-            f"Once, on {day} at {local:%H:%M:%S} ({clock.name})"
-            if local.second
-            else (f"Once, on {day} at {local:%H:%M} ({clock.name})")
-        )
+        exactly = f"{local:%H:%M:%S}" if local.second or local.microsecond else f"{local:%H:%M}"
+        if local.microsecond:
+            exactly += f".{local.microsecond:06}".rstrip("0")
+        return f"Once, on {day} at {exactly} ({clock.name})"
     return rule.kind
 
 
@@ -61,13 +60,19 @@ def canonical_of(rule: Rule) -> str:
 
 
 def cron_in_words(cron: Cron) -> str:
-    return " ".join(part for part in (_times_of(cron), _days_of(cron), _months_of(cron)) if part)
+    days = [_months_of(cron), _days_of(cron)]
+    if not cron.either_day:  # of two kinds of days the month is said first, or it would seem to go with the second
+        days.reverse()
+    return " ".join(part for part in (_times_of(cron), *days) if part)
 
 
 def recurrence_in_words(recurrence: Recurrence) -> str:
     parts, begin = recurrence.parts, recurrence.begin_date
     said = [_frequency_in_words(parts)]
-    if parts.positions:
+    # Picked within a day or an hour, what is left is said as it is.
+    picks = bool(parts.positions) and not parts.sub_daily and parts.frequency != "DAILY"
+    several = picks and recurrence.time_bits.bit_count() > 1
+    if picks:
         said.append(f"on {_ordinals(parts.positions)} of")
     days = []
     if parts.weekdays:
@@ -82,7 +87,7 @@ def recurrence_in_words(recurrence: Recurrence) -> str:
     if parts.year_days:
         days.append(f"{_ordinals(parts.year_days, 'day')} of the year")
     if days:
-        said.append(("" if parts.positions else "on ") + ", where that is ".join(days))
+        said.append(("" if picks else "on ") + ", where that is ".join(days))
     if parts.week_numbers:
         said.append(f"in {_ordinals(parts.week_numbers, 'week')} of the year")
     if parts.months:
@@ -91,7 +96,12 @@ def recurrence_in_words(recurrence: Recurrence) -> str:
         parts.month_days or parts.weekdays or parts.year_days or parts.week_numbers
     ):
         said.append(f"in {MONTHS[begin.month - 1]}")
-    said.append(_recurrence_times(recurrence))
+    times = _recurrence_times(recurrence)
+    if several:  # the positions are those of days and times together
+        said = [f"{said[0]}, only {_ordinals(parts.positions)} of these:", *(["on"] if days else []), *said[2:]]
+    if recurrence.second:  # of the anchor: a rule has no part for it
+        times = f"{times}, at second {recurrence.second:02}" if times else f"at second {recurrence.second:02}"
+    said.append(times)
     if parts.count is not None:
         said[-1] += ", once in all" if parts.count == 1 else f", {parts.count} times in all"
     if parts.until is not None:
@@ -107,6 +117,8 @@ def _frequency_in_words(parts: Parts) -> str:
 
 def _recurrence_times(recurrence: Recurrence) -> str:
     parts, of_day = recurrence.parts, recurrence.time_bits
+    if parts.frequency == "DAILY" and parts.positions:
+        return "at " + joined([f"{at // 60:02}:{at % 60:02}" for at in bits_of(of_day)])
     if not parts.sub_daily:
         hours = sum(1 << hour for hour in range(24) if of_day >> hour * 60 & (1 << 60) - 1)
         minutes = of_day >> lowest(of_day) // 60 * 60 & (1 << 60) - 1 if of_day else 0
@@ -114,9 +126,11 @@ def _recurrence_times(recurrence: Recurrence) -> str:
     two = [f"{value:02}" for value in range(60)]
     said = []
     if parts.minutes:
-        said.append(f"at minute {spans(parts.minutes, two)}")
+        minutes = bits_of(of_day >> lowest(of_day) // 60 * 60 & (1 << 60) - 1) if of_day else parts.minutes
+        only = " only" if parts.frequency == "MINUTELY" else ""
+        said.append(f"at minute{'s' if len(minutes) > 1 else ''} {spans(minutes, two)}{only}")
     if parts.hours:
-        said.append(f"in the hours {spans(parts.hours, two)}")
+        said.append(f"in the hour{'s' if len(parts.hours) > 1 else ''} {spans(parts.hours, two)}")
     return " ".join(said)
 
 
@@ -192,7 +206,8 @@ def _times_of(cron: Cron) -> str:
 
 def _days_of(cron: Cron) -> str:
     of_month, of_week = _month_days(cron), _week_days(cron)
-    if of_month is None and of_week is None:
+    unbound = of_month is None, of_week is None
+    if any(unbound) if cron.either_day else all(unbound):
         return "every day" if cron.hour_bits != (1 << 24) - 1 else ""
     if of_month is None:
         return f"on {of_week}"
@@ -200,7 +215,8 @@ def _days_of(cron: Cron) -> str:
         return f"on {of_month} of the month"
     if cron.either_day:
         return f"on {of_month} of the month, and also on {of_week} whatever the date"
-    return f"on {of_week}, but only if that is {of_month} of the month"
+    an_odd_day = of_month.replace("every", "an")
+    return f"on {of_week}, but only if that is {an_odd_day} of the month"
 
 
 def _month_days(cron: Cron) -> str | None:

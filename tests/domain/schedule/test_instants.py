@@ -59,6 +59,7 @@ def test_what_is_nearly_an_instant_is_refused(text: str) -> None:
 def test_an_instant_not_later_than_the_moment_of_acceptance_gives_no_run() -> None:
     assert preview("2026-11-24T12:00:00Z", after=NOW, count=1) == []
     assert preview("1999-12-31T23:59:59Z", after=NOW, count=1) == []
+    assert preview("0001-01-01T00:00:00+14:00", after=NOW, count=1) == []
     assert preview(None, after=NOW, start_time=NOW, count=1) == []
     assert preview(None, after=NOW, start_time=NOW + timedelta(hours=1), count=1) == [NOW + timedelta(hours=1)]
 

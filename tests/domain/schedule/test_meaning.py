@@ -16,7 +16,14 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
         ("0 9 * * *", "At 09:00 every day"),
         ("0 9,13 * * 1,3,5", "At 09:00 and 13:00 on Monday, Wednesday and Friday"),
         ("0 9 1 * MON", "At 09:00 on the 1st of the month, and also on Monday whatever the date"),
-        ("0 9 */2 * MON", "At 09:00 on Monday, but only if that is every odd day of the month"),
+        ("0 9 */2 * MON", "At 09:00 on Monday, but only if that is an odd day of the month"),
+        ("0 9 */2 * *", "At 09:00 on every odd day of the month"),
+        # Where one of two fields that may match is every day, every day runs.
+        ("0 9 1-31 * MON", "At 09:00 every day"),
+        ("0 9 5,* * MON", "At 09:00 every day"),
+        ("0 9 1 * 0-6", "At 09:00 every day"),
+        ("0 9 *,5 * MON", "At 09:00 on Monday"),
+        ("0 9 1 3 MON", "At 09:00 in March on the 1st of the month, and also on Monday whatever the date"),
         ("*/15 * * * *", "Every 15 minutes"),
         ("*/7 * * * *", "Every 7 minutes from the full hour on"),
         ("*/10 9-17 * * 1-5", "Every 10 minutes of the hours 09 to 17 on Monday to Friday"),
@@ -38,9 +45,19 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
             "RRULE:FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1;UNTIL=20301231T000000Z",
             "Every month on the last of Monday to Friday at 13:00, until 2030-12-31T00:00:00Z",
         ),
+        ("RRULE:FREQ=DAILY;BYHOUR=8,9,10;BYMINUTE=0,45;BYSETPOS=1,-1", "Every day at 08:00 and 10:45"),
+        ("RRULE:FREQ=HOURLY;BYMINUTE=0,20,40;BYSETPOS=-1", "Every hour at minute 40"),
+        ("RRULE:FREQ=HOURLY;BYMINUTE=0,30;BYHOUR=9", "Every hour at minutes 00 and 30 in the hour 09"),
+        ("RRULE:FREQ=MINUTELY;BYMINUTE=0,30;BYDAY=MO", "Every minute on Monday at minutes 00 and 30 only"),
+        ("RRULE:FREQ=MINUTELY;BYHOUR=3;BYSETPOS=1", "Every minute in the hour 03"),
+        (
+            "RRULE:FREQ=MONTHLY;BYDAY=SA,SU;BYHOUR=9,10;BYMINUTE=0;BYSETPOS=-1",
+            "Every month, only the last of these: on Saturday and Sunday at 09:00 and 10:00",
+        ),
         ("RRULE:FREQ=HOURLY;INTERVAL=2;BYHOUR=9,10,11", "Every 2 hours in the hours 09 to 11"),
         ("tomorrow 09:00", "Once, on Wednesday 25 November 2026 at 09:00"),
         ("2027-03-01T09:00:30+01:00", "Once, on Monday 1 March 2027 at 09:00:30"),
+        ("2027-03-01T09:00:00.5+01:00", "Once, on Monday 1 March 2027 at 09:00:00.5"),
         (
             {"frequency": "monthly", "by_month_day": [1, -1]},
             "Every month on the 1st and last day of the month at 13:00",
@@ -52,6 +69,15 @@ def test_a_rule_is_said_in_words_with_its_zone(schedule: object, meaning: str) -
     table = Timetable.of(schedule, timezone="Europe/Paris", anchor=NOW)  # type: ignore[arg-type]
 
     assert table.meaning == f"{meaning} (Europe/Paris)"
+
+
+def test_a_rule_says_the_second_it_has_from_its_anchor() -> None:
+    anchor = NOW + timedelta(seconds=56, milliseconds=789)
+
+    assert Timetable.of("RRULE:FREQ=DAILY;BYHOUR=9;BYMINUTE=0", anchor=anchor).meaning == (
+        "Every day at 09:00, at second 56 (UTC)"
+    )
+    assert Timetable.of("RRULE:FREQ=HOURLY", anchor=anchor).meaning == "Every hour at second 56 (UTC)"
 
 
 def test_an_interval_is_said_with_the_instant_it_counts_from() -> None:
@@ -97,7 +123,14 @@ def test_both_day_fields_and_uneven_steps_are_pointed_out() -> None:
     assert "the last step is 4 hours, not 5" in warned("0 */5 * * *")
     assert "starts anew on the 1st" in warned("0 9 */2 * *")
     assert "Months without a day 31 are skipped" in warned("0 9 31 * *")
+    assert "*/5 in month starts anew each January." in warned("0 9 1 */5 *")
     assert "leap years only" in warned("0 9 29 2 *")
+    assert warned("59 23 31 12 *") == warned("0 9 31 1,3 *") == warned("0 9 30 4 *") == ""
+    assert "Months without a day 31 are skipped" in warned("0 9 31 1,4 *")
+    assert "leap years only" in warned("RRULE:FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29")
+    assert warned("RRULE:FREQ=MONTHLY;BYMONTH=1;BYMONTHDAY=31") == ""
+    yearly_on_the_31st = warned("RRULE:FREQ=YEARLY;BYMONTH=3,4", start_time=datetime(2027, 1, 31, 9, tzinfo=UTC))
+    assert "Months without a day 31 are skipped" in yearly_on_the_31st
     assert "Months without a day 30 are skipped" in warned("RRULE:FREQ=MONTHLY;BYMONTHDAY=30")
 
 
