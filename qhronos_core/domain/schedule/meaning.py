@@ -102,11 +102,10 @@ def recurrence_in_words(recurrence: Recurrence) -> str:
     if recurrence.second:  # of the anchor: a rule has no part for it
         times = f"{times}, at second {recurrence.second:02}" if times else f"at second {recurrence.second:02}"
     said.append(times)
+    rule = " ".join(part for part in said if part)
     if parts.count is not None:
-        said[-1] += ", once in all" if parts.count == 1 else f", {parts.count} times in all"
-    if parts.until is not None:
-        said[-1] += f", until {say_instant(parts.until)}"
-    return " ".join(part for part in said if part)
+        rule += ", once in all" if parts.count == 1 else f", {parts.count} times in all"
+    return rule if parts.until is None else f"{rule}, until {say_instant(parts.until)}"
 
 
 def _frequency_in_words(parts: Parts) -> str:

@@ -38,6 +38,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
         ("every mon, wed and fri at 9:30am", "At 09:30 on Monday, Wednesday and Friday"),
         ("RRULE:FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17;BYMINUTE=0", "Every month on the last Friday of the month at 17:00"),
         ("RRULE:FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,WE", "Every 2 weeks on Monday and Wednesday at 13:00"),
+        ("RRULE:FREQ=HOURLY;COUNT=10", "Every hour, 10 times in all"),
         ("RRULE:FREQ=DAILY;COUNT=10", "Every day at 13:00, 10 times in all"),
         ("RRULE:FREQ=YEARLY", "Every year on the 24th in November at 13:00"),
         ("RRULE:FREQ=YEARLY;BYYEARDAY=100,-1", "Every year on the 100th and last day of the year at 13:00"),
