@@ -55,6 +55,7 @@ RUNS_PER_DAY_COUNTED: Final = 86_400
 _RULE: Final = frozenset({"schedule", "timezone", "start_time"})  # a change of these starts the count anew
 _BOUNDS: Final = frozenset({"end_time", "max_occurrences", "exclusions"})
 _ONCE_RUN_LIMIT: Final = timedelta(seconds=60)
+_MICRO: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +135,12 @@ class EventCases:
         return Listing(answers, listing.next_cursor, listing.total)
 
     async def preview(
-        self, ref: UUID | str, *, caller: Principal, count: int = 5, after: datetime | None = None
+        self, ref: UUID | str, *, caller: Principal, count: int = 5, since: datetime | None = None
     ) -> Preview:
-        """The next `count` (1-100) runs by the planner's own function, excluded ones marked."""
+        """The next `count` (1-100) runs from `since` (now) on, by the planner's own function.
+
+        Those that are left out are among them, marked, and so are days whose runs a change of clocks swallows.
+        """
         if not 1 <= count <= PREVIEW_LIMIT:
             fix = [{"count": min(max(count, 1), PREVIEW_LIMIT)}]
             raise InvalidInputError.of("count", f"Between 1 and {PREVIEW_LIMIT}.", got=count, fix=fix)
@@ -144,8 +148,11 @@ class EventCases:
         now = await self._store.now()
         table = planning.timetable(event)
         planned = await self._store.occurrences.planned(event.id)
-        runs = _runs(event, planned, after or now, count) if planned or after else ()
-        return Preview(event, table.meaning, now, runs)
+        after = now if since is None else since - _MICRO
+        if planned is not None:
+            after = max(after, min(planned.scheduled_at - _MICRO, now))
+        taken = await self._store.occurrences.instants_after(event.id, after)
+        return Preview(event, table.meaning, now, _foreseen(event, planned, after, count, taken))
 
     # --- creating -----------------------------------------------------------------------------
 
@@ -690,9 +697,41 @@ def _runs(event: Event, planned: Occurrence | None, after: datetime, count: int)
     left = count
     if event.max_occurrences is not None:
         left = min(count, event.max_occurrences - planned.ordinal + 1)
-    begin = max(after, planned.scheduled_at - timedelta(microseconds=1))
-    runs = table.runs_after(begin, left)
-    if runs and runs[0].at == planned.scheduled_at and planned.due_at not in (None, planned.scheduled_at):
-        local = planned.due_at.astimezone(runs[0].local.tzinfo)
-        runs[0] = replace(runs[0], at=planned.due_at, local=local, weekday=f"{local:%A}")
-    return tuple(runs)
+    runs = table.runs_after(max(after, planned.scheduled_at - _MICRO), left)
+    return tuple(_put_off(run, planned) for run in runs)
+
+
+def _foreseen(
+    event: Event, planned: Occurrence | None, after: datetime, count: int, taken: frozenset[datetime]
+) -> tuple[Run, ...]:
+    """The planned run and what will follow it, later than `after`, with what is left out and what is lost.
+
+    An instant in `taken` has a row, and is never planned again.
+    """
+    if event.status is not EventStatus.ACTIVE or planned is None:
+        return ()
+    table = planning.timetable(event)
+    left = count
+    if event.max_occurrences is not None:
+        left = event.max_occurrences - planned.ordinal + 1
+        left -= table.count_between(planned.scheduled_at - _MICRO, after, left)
+    shown: list[Run] = []
+    while left > 0 and len(shown) < count and (runs := table.runs_after(after, count, include_excluded=True)):
+        for run in runs:
+            if run.note in ("excluded", "lost_in_gap"):
+                shown.append(run)
+            elif run.at == planned.scheduled_at or (run.at > planned.scheduled_at and run.at not in taken):
+                shown.append(_put_off(run, planned))
+                left -= 1
+            if left == 0:
+                return tuple(shown[:count])
+        after = runs[-1].at
+    return tuple(shown[:count])
+
+
+def _put_off(run: Run, planned: Occurrence) -> Run:
+    """The same run, at the time to which it was snoozed if it was."""
+    if run.at != planned.scheduled_at or planned.due_at in (None, planned.scheduled_at):
+        return run
+    local = planned.due_at.astimezone(run.local.tzinfo)
+    return replace(run, at=planned.due_at, local=local, weekday=f"{local:%A}")

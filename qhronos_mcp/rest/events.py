@@ -61,7 +61,7 @@ async def preview_event(request: Request) -> Response:
     """What the planner itself will do next."""
     count = whole(request, "count", least=1, most=100) or 5
     preview = await core_of(request).events.preview(
-        id_in(request), caller=caller_of(request), count=count, after=instant_in(request, "from")
+        id_in(request), caller=caller_of(request), count=count, since=instant_in(request, "from")
     )
     return shown(_preview(preview))
 

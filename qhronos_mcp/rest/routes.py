@@ -197,13 +197,13 @@ OPERATIONS: Final[Sequence[Operation]] = (
         "/events/{id}/preview",
         events.preview_event,
         "Preview an event's runs",
-        "By the planner's own function.",
+        "By the planner's own function; what is left out, or lost where clocks change, is among them and marked.",
         "Events",
         _one("Preview", "The next runs."),
         errors=(400, 404),
         parameters=(
             Parameter("count", "How many; default 5.", {"type": "integer", "minimum": 1, "maximum": 100}),
-            Parameter("from", "Later than this instant; default now.", schemas.INSTANT),
+            Parameter("from", "Runs from this instant on; default now.", schemas.INSTANT),
         ),
     ),
     Operation(

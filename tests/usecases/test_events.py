@@ -1,7 +1,8 @@
 """What can be asked of an event, and what it means for its planned row."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from qhronos_core.domain.errors import (
 from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.lifecycle import CANCELLED, PENDING
 from qhronos_core.domain.occurrence import Reason
-from qhronos_core.usecases.events import ChainTooLongError, EventCases, EventRules
+from qhronos_core.usecases.events import ChainTooLongError, EventAnswer, EventCases, EventRules
 from tests.world import NOON, OWNER, PLAIN_KEEPER, World, anywhere
 
 WRITER = Principal("ann", Access.WRITE, frozenset({"user:ann"}), holder="ann-1")
@@ -231,6 +232,58 @@ async def test_a_once_only_event_whose_instant_passed_while_paused_ends_and_says
     assert (row.state, row.reason) == (CANCELLED, Reason.PAUSED)
     assert resumed.event.status is EventStatus.INACTIVE
     assert "event.ended" in await world.journal()
+
+
+# --- what is foreseen -----------------------------------------------------------------------------------
+
+
+async def foreseen(world: World, answer: EventAnswer, **asked: Any) -> list[tuple[str, str | None]]:
+    preview = await world.events.preview(answer.event.id, caller=OWNER, **asked)
+    return [(f"{run.at:%m-%d %H:%M}", run.note) for run in preview.runs]
+
+
+async def test_a_preview_marks_what_is_left_out_and_ends_with_the_last_run(world: World) -> None:
+    answer = await world.event(
+        schedule="0 9 * * *", max_occurrences=3, exclusions=["2027-03-02", "2027-03-04/2027-03-05"]
+    )
+    expected = [
+        ("03-02 09:00", "excluded"),
+        ("03-03 09:00", None),
+        ("03-04 09:00", "excluded"),
+        ("03-05 09:00", "excluded"),
+        ("03-06 09:00", None),
+        ("03-07 09:00", None),
+    ]
+    assert await foreseen(world, answer, count=100) == expected
+    assert await foreseen(world, answer, count=3) == expected[:3]
+    assert await foreseen(world, answer, since=datetime(2027, 3, 6, 9, tzinfo=UTC)) == expected[4:]
+    assert await foreseen(world, answer, since=datetime(2027, 3, 8, tzinfo=UTC)) == []
+    assert [f"{run.at:%d}" for run in answer.next_runs] == ["03", "06", "07"]
+
+
+async def test_a_preview_shows_what_a_change_of_clocks_does(world: World) -> None:
+    wild = await world.event(schedule="*/30 2 * * *", timezone="America/New_York")
+    fixed = await world.event(schedule="30 2 * * *", timezone="America/New_York")
+    eve = datetime(2027, 3, 13, 12, tzinfo=UTC)
+    assert await foreseen(world, wild, count=2, since=eve) == [("03-14 07:00", "lost_in_gap"), ("03-15 06:00", None)]
+    assert await foreseen(world, fixed, count=2, since=eve) == [("03-14 07:00", "shifted"), ("03-15 06:30", None)]
+
+
+async def test_a_preview_leaves_out_an_instant_that_was_skipped_before_an_edit(world: World) -> None:
+    answer = await world.event(schedule="0 13 * * *")
+    await world.events.update(answer.event.id, {"skip_next": True}, caller=OWNER)
+    edited = await world.events.update(answer.event.id, {"schedule": "*/30 12,13 * * *"}, caller=OWNER)
+    told = await foreseen(world, edited, count=4)
+    assert told == [("03-01 12:00", None), ("03-01 12:30", None), ("03-01 13:30", None), ("03-02 12:00", None)]
+
+    fired = []
+    for _ in range(4):
+        due = await world.store.occurrences.next_due()
+        assert due is not None
+        world.clock.set(due)
+        await world.settle_down()
+        fired.append((f"{world.courier.deliveries[-1].occurrence.scheduled_at:%m-%d %H:%M}", None))
+    assert fired == told
 
 
 # --- brakes -------------------------------------------------------------------------------------------

@@ -125,9 +125,9 @@ def _recurrence_times(recurrence: Recurrence) -> str:
     two = [f"{value:02}" for value in range(60)]
     said = []
     if parts.minutes:
-        minutes = bits_of(of_day >> lowest(of_day) // 60 * 60 & (1 << 60) - 1) if of_day else parts.minutes
+        picked = bits_of(of_day >> lowest(of_day) // 60 * 60 & (1 << 60) - 1) if of_day else list(parts.minutes)
         only = " only" if parts.frequency == "MINUTELY" else ""
-        said.append(f"at minute{'s' if len(minutes) > 1 else ''} {spans(minutes, two)}{only}")
+        said.append(f"at minute{'s' if len(picked) > 1 else ''} {spans(picked, two)}{only}")
     if parts.hours:
         said.append(f"in the hour{'s' if len(parts.hours) > 1 else ''} {spans(parts.hours, two)}")
     return " ".join(said)
