@@ -120,12 +120,13 @@ def _retry_after(error: QhronosError) -> int | None:
 
 
 def _fault(fault: Fault) -> dict[str, Any]:
-    shown: dict[str, Any] = {"field": fault.field, "code": fault.code}
-    if fault.got is not None:
-        shown["got"] = cut(fault.got)
-    shown["why"] = fault.why
-    shown["fix"] = list(fault.fix)
-    return shown
+    return {
+        "field": fault.field,
+        "code": fault.code,
+        "got": cut(fault.got),
+        "why": fault.why,
+        "fix": list(fault.fix),
+    }
 
 
 def cut(got: object) -> object:

@@ -15,8 +15,10 @@ DEPTH_LIMIT: Final = 32
 _LONGEST_WHOLE: Final = 309  # decimal digits of the greatest double
 
 
-def read(body: bytes) -> Any:
+def read(body: bytes, *, any_text: bool = False) -> Any:
     """The value of a JSON text (RFC 8259, UTF-8): numbers as int or float, whole numbers exact.
+
+    With `any_text` it is left to the caller to refuse NUL and lone surrogates, where it knows what to send instead.
 
     Raises:
         InvalidInputError: not well formed, deeper than 32, a duplicate member, NaN, Infinity, a number beyond
@@ -32,29 +34,30 @@ def read(body: bytes) -> Any:
         raise _too_deep() from None
     except json.JSONDecodeError as error:
         raise _refused(f"Not well-formed JSON: see line {error.lineno}, column {error.colno}.") from None
-    _check(value, "", 0)
+    _check(value, "", 0, any_text=any_text)
     return value
 
 
-def read_object(body: bytes) -> Mapping[str, Any]:
+def read_object(body: bytes, *, any_text: bool = False) -> Mapping[str, Any]:
     """As `read`; anything but an object is refused."""
-    value = read(body)
+    value = read(body, any_text=any_text)
     if not isinstance(value, dict):
         raise _refused("A JSON object is needed.")
     return value
 
 
-def _check(value: Any, path: str, depth: int) -> None:
+def _check(value: Any, path: str, depth: int, *, any_text: bool) -> None:
     """Text and depth of everything within `value`, which lies at `path`."""
     if isinstance(value, str):
-        _check_text(value, path)
+        if not any_text:
+            _check_text(value, path)
     elif isinstance(value, dict | list):
         if depth == DEPTH_LIMIT:
             raise _too_deep()
         for name, part in value.items() if isinstance(value, dict) else enumerate(value):
-            if isinstance(name, str):
+            if isinstance(name, str) and not any_text:
                 _check_text(name, path)
-            _check(part, f"{path}.{name}"[:200] if path else str(name)[:200], depth + 1)
+            _check(part, f"{path}.{name}"[:200] if path else str(name)[:200], depth + 1, any_text=any_text)
 
 
 def _check_text(text: str, path: str) -> None:

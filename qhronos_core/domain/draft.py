@@ -10,7 +10,7 @@ stands for. A field that was not given is UNSET. A field sent back as it is show
 import copy
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -21,7 +21,16 @@ from qhronos_core.domain.access import is_scope
 from qhronos_core.domain.errors import Fault, InvalidInputError
 from qhronos_core.domain.event import Ack, Action, CatchUp, Event, EventStatus, Overlap, Policies
 from qhronos_core.domain.fields import MASK, SCHEDULE_EXAMPLES, Reader, Wrong, webhook_of
-from qhronos_core.domain.plain import fault_in, hides, printable, same
+from qhronos_core.domain.plain import (
+    TEXT_FAULTS,
+    bad_text_in,
+    fault_in,
+    hides,
+    json_size,
+    printable,
+    same,
+    without_bad_text,
+)
 from qhronos_core.domain.retry import RetryPolicy
 from qhronos_core.domain.schedule import Timetable, parse_duration, parse_instant, say_instant
 from qhronos_core.domain.signature import key_of
@@ -30,6 +39,7 @@ SNOOZE_MOST: Final = timedelta(days=366)
 SECRET_STRONG: Final = 24  # bytes; a shorter signing secret is accepted with a warning
 FAULTS_MOST: Final = 10
 FIXES_MOST: Final = 3
+_FIX_MOST: Final = 1_024  # bytes of a field that a fix repeats
 
 ANSWER_ONLY: Final = frozenset(
     {
@@ -360,11 +370,21 @@ class _Reading:
             if not isinstance(name, str) or name not in WRITABLE:
                 self._refuse(printable(name), f"No such field; the nearest is {_nearest(name)}.", code=_UNKNOWN_FIELD)
             elif (why := fault_in(value, 2)) is not None:
-                self._refuse(name, why, code=_BAD_TEXT if isinstance(value, str) else InvalidInputError.code)
+                self._faults.append(self._bad_text(name, value, why) if why in TEXT_FAULTS else _fault(name, why))
                 refused.add(name)
             if len(self._faults) >= FAULTS_MOST:
                 break
         return refused
+
+    def _bad_text(self, name: str, value: object, why: str) -> Fault:
+        """Characters that are refused in any text; the same without them is offered where that is short and no secret."""
+        field = ".".join(map(str, (name, *(bad_text_in(value) or ()))))
+        if name in _WITH_SECRETS:
+            return Fault(field, _BAD_TEXT, why)
+        got = printable(value) if isinstance(value, str) else None
+        better = without_bad_text(value)
+        short = json_size(better) <= _FIX_MOST and _is_read(better, self._readers()[name])
+        return Fault(field, _BAD_TEXT, why, got, ({name: better},) if short else ())
 
     def _readers(self) -> Mapping[str, Reader]:
         return {
@@ -566,7 +586,51 @@ class _Reading:
         ]
 
     def _refuse(self, name: str, why: str, *fix: dict[str, object], code: str = InvalidInputError.code) -> None:
-        self._faults.append(Fault(name, code, why, fix=fix))
+        self._faults.append(_fault(name, why, *fix, code=code))
+
+
+def _fault(name: str, why: str, *fix: dict[str, object], code: str = InvalidInputError.code) -> Fault:
+    return Fault(name, code, why, fix=fix)
+
+
+# --- fixes --------------------------------------------------------------------------------------------
+
+_LAST_RESORT: Final[Mapping[str, Sequence[Mapping[str, object]]]] = {
+    "schedule": [{"schedule": "every day at 9am"}, {"schedule": "in 1h"}],
+    "timezone": [{"timezone": "UTC"}],
+    "exclusions": [{"exclusions": []}],
+    "start_time": [{"start_time": None}, {"start_time": None, "schedule": "in 1h"}],
+    "end_time": [{"end_time": None}],
+    "paused_until": [{"paused_until": None}],
+}
+"""Of the fields that say when: what surely helps, where nothing nearer is accepted."""
+
+
+def with_accepted_fixes(
+    error: InvalidInputError, given: Mapping[str, object], accept: Callable[[Mapping[str, object]], object]
+) -> InvalidInputError:
+    """The same refusal of one field that says when, with those of its fixes that are accepted in this request.
+
+    A reader knows no more than its own field: whether an instant is ahead, or leaves a run, only the whole
+    request tells. `accept` raises InvalidInputError where a request will not do.
+    """
+    names = {fault.field.partition(".")[0] for fault in error.faults}
+    if len(names) > 1 or not names <= _LAST_RESORT.keys():
+        return error
+
+    def accepted(fix: Mapping[str, object]) -> bool:
+        try:
+            accept({**given, **fix})
+        except InvalidInputError:
+            return False
+        return True
+
+    faults = []
+    for fault in error.faults:
+        fixes = [fix for fix in fault.fix if accepted(fix)][:FIXES_MOST]
+        surely = (dict(fix) for fix in _LAST_RESORT[min(names)] if accepted(fix))
+        faults.append(replace(fault, fix=tuple(fixes or list(surely))))
+    return type(error)(faults=faults)
 
 
 def _nearest(name: object) -> str:
@@ -576,9 +640,16 @@ def _nearest(name: object) -> str:
 
 def _faults_of(name: str, value: object, finding: Wrong, reader: Reader) -> list[Fault]:
     """A fault for each faulty part. Several are mended at once, by the fix of the first; each fix was tried."""
-    got = value if isinstance(value, str | bool | int | float) and name not in _WITH_SECRETS else None
     parts = finding.parts
-    faults = [Fault(".".join(map(str, (name, *part.at))), part.code, part.why, got) for part in parts]
+    faults = [
+        Fault(
+            ".".join(map(str, (name, *part.at))),
+            part.code,
+            part.why,
+            None if name in _WITH_SECRETS else _part_of(value, part.at),
+        )
+        for part in parts
+    ]
     if name in _WITH_SECRETS and _holds_headers(value):
         return faults  # a fix would repeat their values
     if len(parts) == 1:
@@ -605,6 +676,16 @@ def _is_read(value: object, reader: Reader) -> bool:
 def _holds_headers(value: object) -> bool:
     params = value.get("params") if isinstance(value, Mapping) else None
     return isinstance(params, Mapping) and bool(params.get("headers"))
+
+
+def _part_of(value: Any, at: tuple[str | int, ...]) -> object:
+    """What stands at that place, if anything does."""
+    try:
+        for step in at:
+            value = value[step]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return value
 
 
 def _with(value: object, at: tuple[str | int, ...], part: object) -> object:

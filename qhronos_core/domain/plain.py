@@ -17,6 +17,9 @@ HIDDEN: Final = re.compile("[\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f
 """Characters that make a text look other than it reads (security.md S46)."""
 
 _NEVER: Final = re.compile("[\x00\ud800-\udfff]")
+_NUL: Final = "NUL is refused in any text."
+_SURROGATE: Final = "A lone surrogate is not a character."
+TEXT_FAULTS: Final = frozenset({_NUL, _SURROGATE})
 
 
 def fault_in(value: object, depth: int = 1) -> str | None:
@@ -53,7 +56,33 @@ def _fault_in_text(text: str) -> str | None:
     found = _NEVER.search(text)
     if found is None:
         return None
-    return "NUL is refused in any text." if found[0] == "\x00" else "A lone surrogate is not a character."
+    return _NUL if found[0] == "\x00" else _SURROGATE
+
+
+def bad_text_in(value: object) -> tuple[str | int, ...] | None:
+    """Where the first text that `fault_in` refuses lies in `value`: () for itself, None if there is none."""
+    if isinstance(value, str):
+        return () if _NEVER.search(value) else None
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            if _NEVER.search(name):
+                return ()
+            if (found := bad_text_in(part)) is not None:
+                return (printable(name), *found)
+    elif isinstance(value, list | tuple):
+        for place, part in enumerate(value):
+            if (found := bad_text_in(part)) is not None:
+                return (place, *found)
+    return None
+
+
+def without_bad_text(value: Any) -> Any:
+    """The same without the characters that are refused in any text."""
+    if isinstance(value, str):
+        return _NEVER.sub("", value)
+    if isinstance(value, Mapping):
+        return {without_bad_text(name): without_bad_text(part) for name, part in value.items()}
+    return [without_bad_text(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _fault_in_whole(number: int) -> str | None:

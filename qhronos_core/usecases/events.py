@@ -9,7 +9,7 @@ from uuid import UUID
 
 from qhronos_core.domain import access, judgement, planning
 from qhronos_core.domain.access import READ, WRITE, Principal
-from qhronos_core.domain.draft import UNSET, Draft, Notice, changed_fields, read_fields
+from qhronos_core.domain.draft import UNSET, Draft, Notice, changed_fields, read_fields, with_accepted_fixes
 from qhronos_core.domain.errors import (
     ConflictError,
     EventNotFoundError,
@@ -22,7 +22,7 @@ from qhronos_core.domain.errors import (
 from qhronos_core.domain.event import Action, ActionType, Event, EventStatus, Overlap
 from qhronos_core.domain.ids import EventId, new_event_id
 from qhronos_core.domain.occurrence import Entry, EntryKind, Move, Occurrence, Reason
-from qhronos_core.domain.schedule import Run, Timetable
+from qhronos_core.domain.schedule import Run, Timetable, say_instant
 from qhronos_core.domain.signature import new_secret
 from qhronos_core.failpoints import failpoint
 from qhronos_core.ports import (
@@ -168,7 +168,7 @@ class EventCases:
             QuotaExceededError: too many live events, or too many runs a day.
         """
         await audited(self._store, caller, "create", lambda: access.require_writer(caller))
-        draft = read_fields(fields, creating=True)
+        draft = await self._read(fields)
 
         async def attempt() -> EventAnswer:
             if (existing := await self._by_own_key(draft, caller)) is not None:
@@ -250,7 +250,7 @@ class EventCases:
 
         async def attempt() -> EventAnswer:
             event = await self._found_to_write(ref, caller, "update")
-            draft = read_fields(fields, creating=False, event=event)
+            draft = await self._read(fields, event)
             return await self._changed(event, draft, caller=caller, dry_run=dry_run)
 
         return await decided(attempt)
@@ -413,6 +413,35 @@ class EventCases:
         await self._signals.announce(Stirred(plan.planned.due_at if plan.planned else None))
 
     # --- judging what is asked ------------------------------------------------------------------
+
+    async def _read(self, fields: Mapping[str, Any], event: Event | None = None) -> Draft:
+        """The fields of a new event, or those of `event` to change; of a refusal, only fixes that are accepted now."""
+        try:
+            return read_fields(fields, creating=event is None, event=event)
+        except InvalidInputError as error:
+            now = await self._store.now()
+            raise with_accepted_fixes(error, fields, lambda mended: self._would_do(mended, event, now)) from None
+
+    def _would_do(self, fields: Mapping[str, Any], event: Event | None, now: datetime) -> None:
+        """Raises: InvalidInputError: read again, these fields would still be refused."""
+        draft = read_fields(fields, creating=event is None, event=event)
+        _resumes_at(draft, now)
+
+        def asked(name: str, otherwise: Any) -> Any:
+            return draft.get(name) if draft.given(name) else otherwise if event is None else getattr(event, name)
+
+        zone = asked("timezone", "UTC")
+        Timetable.of(
+            asked("schedule", None),
+            timezone=zone,
+            timezone_given=draft.given("timezone") or zone != "UTC",
+            anchor=now,
+            start_time=asked("start_time", None),
+            end_time=asked("end_time", None),
+            exclusions=asked("exclusions", ()),
+            check_from=now,
+            min_interval=self._rules.min_interval,
+        )
 
     def _accepted(self, event: Event, draft: Draft, now: datetime) -> Timetable:
         """The rule, parsed as a new one: with a run ahead, and not more often than the operator allows."""
@@ -674,7 +703,10 @@ def _freed(row: Occurrence, now: datetime) -> Move:
 def _resumes_at(draft: Draft, now: datetime) -> datetime | None:
     until: datetime | None = draft.get("paused_until")
     if until is not None and until <= now:
-        raise InvalidInputError.of("paused_until", "That has passed. Give an instant ahead, or null.", got=str(until))
+        ahead = say_instant((now + timedelta(days=1)).replace(microsecond=0))
+        fix: list[dict[str, object]] = [{"paused_until": ahead}, {"paused_until": None}]
+        why = "That has passed. Give an instant ahead, or null."
+        raise InvalidInputError.of("paused_until", why, got=say_instant(until), fix=fix)
     return until
 
 

@@ -234,6 +234,11 @@ def refuse_long_body(request: Request) -> None:
         raise _too_large()
 
 
+def fields_of_an_event(body: bytes) -> Mapping[str, Any]:
+    """Unread: what is wrong with the text of a field is told by the field's own reader."""
+    return strict_json.read_object(body, any_text=True)
+
+
 def no_fields(body: bytes) -> Mapping[str, Any]:
     """Of a call that takes no fields: nothing, or an empty object."""
     fields = strict_json.read_object(body) if body.strip() else {}
@@ -262,7 +267,7 @@ async def once_of(request: Request, render: Callable[[Any], tuple[int, Mapping[s
     if found is None or len(given) > 1:
         raise InvalidInputError.of("Idempotency-Key", "One key of 1 to 255 visible ASCII characters.", got=given[0])
     body = await body_of(request)
-    said = json.dumps(strict_json.read(body) if body.strip() else {}, sort_keys=True)
+    said = json.dumps(strict_json.read(body, any_text=True) if body.strip() else {}, sort_keys=True)
     return Once(
         principal=caller_of(request).holder,
         path=f"{request.method} {request.url.path}",

@@ -14,6 +14,7 @@ from qhronos_mcp.rest.asked import (
     core_of,
     event_query,
     fields_in,
+    fields_of_an_event,
     flag,
     id_in,
     instant_in,
@@ -28,7 +29,9 @@ from qhronos_mcp.rest.occurrences import triggered
 async def create_event(request: Request) -> Response:
     """201 for a new event; 200 for one that its `key` found, and for a dry run."""
     events, caller, dry_run = core_of(request).events, caller_of(request), flag(request, "dry_run")
-    fields = await fields_in(request, judged=lambda: events.create({}, caller=caller, dry_run=True))
+    fields = await fields_in(
+        request, judged=lambda: events.create({}, caller=caller, dry_run=True), read=fields_of_an_event
+    )
     once = await once_of(request, _kept)
     answer = await events.create(fields, caller=caller, once=None if dry_run else once, dry_run=dry_run)
     return shown(views.answered_event(answer), status=_status(answer))
@@ -49,7 +52,9 @@ async def update_event(request: Request) -> Response:
     """Partial: what is not named stays as it is."""
     events, event_id, caller = core_of(request).events, id_in(request), caller_of(request)
     dry_run = flag(request, "dry_run")
-    fields = await fields_in(request, judged=lambda: events.update(event_id, {}, caller=caller, dry_run=True))
+    fields = await fields_in(
+        request, judged=lambda: events.update(event_id, {}, caller=caller, dry_run=True), read=fields_of_an_event
+    )
     return shown(views.answered_event(await events.update(event_id, fields, caller=caller, dry_run=dry_run)))
 
 

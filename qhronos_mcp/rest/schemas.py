@@ -447,10 +447,10 @@ PROBLEM: Final = record(
                 {
                     "field": TEXT,
                     "code": TEXT,
+                    "got": {"description": "Your own value, at most 200 characters of it; null for none."},
                     "why": TEXT,
                     "fix": array_of({"type": "object", "description": "Merge it into the same request: accepted."}),
                 },
-                {"got": {"description": "Your own value, at most 200 characters of it."}},
             ),
             maxItems=10,
         )

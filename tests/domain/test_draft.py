@@ -1,6 +1,7 @@
 """One reading of an event's fields: limits (S20), closed input (S15), fixes that are accepted, and what is no change."""
 
 import copy
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -293,14 +294,13 @@ def test_whatever_an_answer_shows_may_be_sent_back() -> None:
 def test_unreadable_values_are_refused_whatever_their_field() -> None:
     for name in WRITABLE:
         for value in ("\ud800", "\x00", float("nan"), 2**2000, b"bytes", {1: 2}, {"a": {"b": "\x00"}}, nested(40)):
-            assert name in faulty({**LEAST, name: value})
+            assert name in [field.partition(".")[0] for field in faulty({**LEAST, name: value})]
 
 
 def test_what_is_repeated_of_a_caller_s_own_input_can_be_written_as_json() -> None:
     for name, value in BEYOND:
         for fault in faults({**LEAST, name: value}):
-            str([fault.got, fault.field, fault.why, fault.fix]).encode()
-            assert fault.got is None or isinstance(fault.got, str | int | float)
+            json.dumps([fault.got, fault.field, fault.why, fault.fix], ensure_ascii=False, allow_nan=False).encode()
 
 
 # --- what it becomes ----------------------------------------------------------------------------------

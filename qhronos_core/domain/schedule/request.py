@@ -49,12 +49,14 @@ def known_time(instant: object, field: str) -> datetime | None:
     """The same moment in UTC, if it is one this clock knows.
 
     Raises:
-        InvalidBoundsError: no aware datetime, or before 1970.
+        InvalidBoundsError: no aware datetime, or a beginning before 1970.
     """
     if instant is None:
         return None
     if not isinstance(instant, datetime) or instant.utcoffset() is None:
         raise refusal(field, "A moment with its offset.", got=str(instant), code="invalid_bounds")
+    if field == "end_time":  # whatever is as old as this leaves nothing
+        instant = max(instant, EARLIEST)
     if instant < EARLIEST:
         raise refusal(
             field,

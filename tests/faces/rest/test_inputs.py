@@ -215,6 +215,59 @@ async def test_refused_with_its_field_and_each_correction_is_accepted(
         assert mended.status_code == 200, (fix, mended.text)
 
 
+WHEN = [
+    {"schedule": "0 9 * * *\x00"},
+    {"schedule": "\x00"},
+    {"schedule": "every day at 9am\ud800"},
+    {"schedule": ["0 9 * * *"]},
+    {"schedule": {"frequency": "dai\x00ly"}},
+    {"schedule": {"FREQUENCY": "daily"}},
+    {"schedule": None},
+    {"timezone": "Europe/Paris\x00"},
+    {"timezone": "\ud800"},
+    {"timezone": 7},
+    {"start_time": "2028-01-01T09:00:00Z\x00"},
+    {"start_time": "2200-01-01T00:00:00Z"},
+    {"start_time": "1969-01-01T00:00:00Z"},
+    {"end_time": "2020-01-01"},
+    {"end_time": "2020-01-01T00:00:00"},
+    {"end_time": "1969-01-01T00:00:00Z"},
+    {"exclusions": "x"},
+    {"exclusions": ["2027-12-25\x00"]},
+    {"exclusions": [7]},
+    {"exclusions": "2020-13-01"},
+    {"paused_until": "2020-01-01"},
+    {"paused_until": "2020-01-01T00:00:00Z"},
+    {"paused_until": "\x00"},
+]
+
+
+@pytest.mark.parametrize("fields", WHEN, ids=lambda fields: json.dumps(fields)[:60])
+async def test_a_field_that_says_when_is_never_refused_without_a_correction(
+    house: House, fields: dict[str, Any]
+) -> None:
+    asked = {**DAILY, **fields}
+    answer = await house.master.post("/events", content=json.dumps(asked).encode())
+    assert answer.status_code == 400, answer.text
+    (fault,) = answer.json()["errors"]
+    assert fault.keys() == {"field", "code", "got", "why", "fix"}
+    assert fault["field"].split(".")[0] in fields
+    assert 1 <= len(fault["fix"]) <= 3
+    for fix in fault["fix"]:
+        mended = await house.master.post("/events?dry_run=true", json={**asked, **fix})
+        assert mended.status_code == 200, (fix, mended.text)
+
+
+async def test_of_bad_text_the_place_is_told_and_no_secret_is_repeated(house: House) -> None:
+    action = {"type": "apicall", "params": {"url": "https://x.example/", "headers": {"Authorization": "hidden\x00"}}}
+    asked = {**DAILY, "metadata": {"notes": ["ok", "\x00"]}, "action": action}
+    answer = await house.master.post("/events", content=json.dumps(asked).encode())
+    faults = {fault["field"]: fault for fault in answer.json()["errors"]}
+    assert faults["metadata.notes.1"]["code"] == "bad_text"
+    assert faults["metadata.notes.1"]["fix"] == [{"metadata": {"notes": ["ok", ""]}}]
+    assert "hidden" not in answer.text
+
+
 async def test_all_faulty_fields_are_listed_at_once_ten_at_most(house: House) -> None:
     answer = await house.master.post("/events", json={"name": "", "schedule": "soon", "tags": 5, "overlap": "x"})
     assert {fault["field"] for fault in answer.json()["errors"]} >= {"name", "schedule", "tags", "overlap"}
