@@ -379,7 +379,7 @@ class _Reading:
     def _bad_text(self, name: str, value: object, why: str) -> Fault:
         """Characters that are refused in any text; the same without them is offered where that is short and no secret."""
         field = ".".join(map(str, (name, *(bad_text_in(value) or ()))))
-        if name in _WITH_SECRETS:
+        if name not in _PLAIN and name not in ("schedule", "metadata", "paused_until"):
             return Fault(field, _BAD_TEXT, why)
         got = printable(value) if isinstance(value, str) else None
         better = without_bad_text(value)
