@@ -41,6 +41,7 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._in_head = True  # and between requests, where the next head is awaited
+        self._all_head = True  # of what is being read
         self._head = 0
         self._hurry: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -55,17 +56,17 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        in_head = self._in_head
-        if in_head and self._hurry is None:
+        self._all_head = self._in_head
+        if self._all_head and self._hurry is None:
             self._hurry = self.loop.call_later(HEAD_WITHIN, self._refuse, _TOO_SLOW)
         super().data_received(data)
-        if in_head and self._in_head:  # all of it was head
+        if self._all_head:  # no head ended in it, not even that of a request which came whole
             self._head += len(data)
             if self._head > HEAD_MOST:
                 self._refuse(_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head = self._all_head = False
         self._stop_hurrying()
         super().on_headers_complete()
 

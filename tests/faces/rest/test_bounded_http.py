@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.server import ServerState
 
 from qhronos_mcp import bounded_http
-from qhronos_mcp.bounded_http import BoundedHttp
+from qhronos_mcp.bounded_http import HEAD_MOST, BoundedHttp
 from tests.world import NOON
 
 
@@ -132,6 +133,46 @@ async def test_a_slow_body_is_not_a_slow_head(port: int) -> None:
 async def test_a_large_body_in_the_first_piece_is_not_a_large_head(port: int) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 200000\r\n\r\n"
     assert (await answered(port, head + b"x" * 200_000)).startswith(b"HTTP/1.1 200 ")
+
+
+class Wire(asyncio.Transport):
+    """Of a protocol fed by hand: how a stream is cut into pieces is otherwise the kernel's affair."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+@pytest.mark.parametrize("length", [65_536, 200_000])
+async def test_a_large_request_that_comes_whole_in_one_piece_is_answered(length: int) -> None:
+    config, wire = uvicorn.Config(hello, log_config=None), Wire()
+    protocol = BoundedHttp(config, ServerState(), {})
+    protocol.connection_made(wire)
+    request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length + b"x" * length
+
+    for _ in range(2):  # the second head of a connection begins at nothing
+        protocol.data_received(request)
+        assert not wire.closed
+        await asyncio.gather(*protocol.tasks)
+    assert bytes(wire.written).count(b"HTTP/1.1 200 ") == 2
+
+    protocol.data_received(b"GET / HTTP/1.1\r\nX: " + b"x" * HEAD_MOST)
+    assert wire.closed
+    protocol.connection_lost(None)
 
 
 async def test_an_idle_connection_after_an_answer_is_left_to_keep_alive(port: int) -> None:
