@@ -229,8 +229,8 @@ class Events(Protocol):
         """Newest first. Raises InvalidInputError (`invalid_cursor`) for a cursor of another order or store."""
         ...
 
-    async def look_alikes(self, event: Event, limit: int) -> Sequence[EventId]:
-        """Other active events of the same creator with the same schedule, zone and action: any of them, as there may be many."""
+    async def look_alikes(self, event: Event, reach: Reach, limit: int) -> Sequence[EventId]:
+        """Other active events of the same creator with the same schedule, zone and action; any of those in `reach`."""
         ...
 
     async def count_live(self, created_by: str) -> int: ...

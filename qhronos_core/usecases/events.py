@@ -227,8 +227,8 @@ class EventCases:
         answer = replace(
             _answer(event, planned, now),
             result="preview" if dry_run else "created",
-            warnings=await self._notices(event, draft, table, now),
-            secret_once=secret,
+            warnings=await self._notices(event, draft, table, now, caller),
+            secret_once=None if dry_run else secret,
             stored=not dry_run,
         )
         if dry_run:
@@ -293,8 +293,8 @@ class EventCases:
         answer = replace(
             _answer(event, plan.planned, now),
             result="preview" if dry_run else "updated",
-            warnings=await self._notices(event, draft, table if ruled else None, now),
-            secret_once=secret,
+            warnings=await self._notices(event, draft, table if ruled else None, now, caller),
+            secret_once=None if dry_run else secret,
             skipped_at=plan.skipped_at,
         )
         if dry_run:
@@ -506,11 +506,13 @@ class EventCases:
                     f"This would be over {rules.quota_runs_per_day} planned runs a day. Choose a longer interval."
                 )
 
-    async def _notices(self, event: Event, draft: Draft, table: Timetable | None, now: datetime) -> tuple[Notice, ...]:
+    async def _notices(
+        self, event: Event, draft: Draft, table: Timetable | None, now: datetime, caller: Principal
+    ) -> tuple[Notice, ...]:
         notices = [*draft.notices]
         if table is not None:
             notices += [Notice("schedule", says) for says in table.warnings(now)]
-            alike = await self._store.events.look_alikes(event, 1)
+            alike = await self._store.events.look_alikes(event, access.reach(caller, READ), 1)
             if alike:
                 notices.append(
                     Notice("look_alike", f"Another active event, {alike[0]}, has the same schedule and destination.")

@@ -24,11 +24,7 @@ _BY_KEY: Final[LiteralString] = f"""
      WHERE e.key = %(key)s AND e.status <> 'deleted' AND (%(by)s::text IS NULL OR e.created_by = %(by)s)
      ORDER BY e.created_at, e.id
 """
-_ALIKE: Final = """
-    SELECT id FROM events
-     WHERE created_by = %(by)s AND likeness = %(likeness)s AND status = 'active' AND id <> %(id)s
-     LIMIT %(limit)s
-"""
+_ALIKE: Final = "e.created_by = %(by)s AND e.likeness = %(likeness)s AND e.status = 'active' AND e.id <> %(id)s"
 _COUNT_LIVE: Final = "SELECT count(*) FROM events WHERE created_by = %(by)s AND status <> 'deleted'"
 _RUNS_PER_DAY: Final = """
     SELECT coalesce(sum(runs_per_day), 0)::bigint FROM events
@@ -82,9 +78,12 @@ class PostgresEvents:
         more = len(events) > page.limit and items
         return Listing(items, order.cursor(items[-1].created_at, items[-1].id) if more else None, total)
 
-    async def look_alikes(self, event: Event, limit: int) -> Sequence[EventId]:
-        parameters = {"by": event.created_by, "likeness": likeness(event), "id": event.id, "limit": limit}
-        return [row[0] for row in await self._connections.rows(_ALIKE, parameters)]
+    async def look_alikes(self, event: Event, reach: Reach, limit: int) -> Sequence[EventId]:
+        where = Where().add(_ALIKE, by=event.created_by, likeness=likeness(event), id=event.id).reached(reach)
+        statement: LiteralString = f"""
+            SELECT e.id FROM events AS e WHERE {where.text} LIMIT %(limit)s
+        """
+        return [row[0] for row in await self._connections.rows(statement, {**where.parameters, "limit": limit})]
 
     async def count_live(self, created_by: str) -> int:
         return int((await self._connections.rows(_COUNT_LIVE, {"by": created_by}))[0][0])

@@ -30,14 +30,6 @@ _COLUMNS: Final = columns(EVENT_COLUMNS)
 _WRITTEN: Final = (*EVENT_COLUMNS, *EVENT_COLUMNS_FOR_FINDING)
 
 
-LOOK_ALIKES: Final = """
-    -- in no order: of a thousand alike, the first found will do
-    SELECT id FROM events
-     WHERE created_by = ? AND likeness = ? AND status = 'active' AND status <> 'deleted' AND id <> ?
-     LIMIT ?
-"""
-
-
 class SqliteEvents:
     def __init__(self, readers: Readers, clock: Clock, store_id: UUID) -> None:
         self._readers = readers
@@ -104,8 +96,13 @@ class SqliteEvents:
 
         return await self._readers.read(read)
 
-    async def look_alikes(self, event: Event, limit: int) -> Sequence[EventId]:
-        return await self._ids(LOOK_ALIKES, (event.created_by, likeness(event), event.id.bytes, limit))
+    async def look_alikes(self, event: Event, reach: Reach, limit: int) -> Sequence[EventId]:
+        alike = Filter()
+        alike.add("e.created_by = ? AND e.likeness = ?", event.created_by, likeness(event))
+        alike.add("e.status = 'active' AND e.status <> 'deleted' AND e.id <> ?", event.id.bytes)
+        alike.within(reach, "e.id")
+        sql = f"SELECT e.id FROM events AS e WHERE {alike.sql} LIMIT ?"  # no order: of a thousand alike any will do
+        return await self._ids(sql, (*alike.parameters, limit))
 
     async def count_live(self, created_by: str) -> int:
         sql = "SELECT count(*) FROM events WHERE created_by = ? AND status <> 'deleted'"

@@ -318,10 +318,17 @@ async def test_a_look_alike_has_the_same_creator_schedule_zone_and_action(store:
         replace(event, id=new_event_id(NOON), action=Action()),
     )
 
-    assert await store.events.look_alikes(event, 5) == [alike.id]
+    assert await store.events.look_alikes(event, ALL, 5) == [alike.id]
     await kept(store, event)
-    assert await store.events.look_alikes(event, 5) == [alike.id]
-    assert await store.events.look_alikes(event, 0) == []
+    assert await store.events.look_alikes(event, ALL, 5) == [alike.id]
+    assert await store.events.look_alikes(event, ALL, 0) == []
+
+
+async def test_a_look_alike_is_within_reach(store: Store) -> None:
+    event, alike, other = (an_event(labels=frozenset({label})) for label in ("user:a", "user:b", "user:c"))
+    await kept(store, alike, other)
+    for scope, found in (({"user:a"}, []), ({"user:a", "user:b"}, [alike.id]), (set(), [])):
+        assert await store.events.look_alikes(event, Reach(everything=False, scope=frozenset(scope)), 5) == found
 
 
 async def test_live_events_and_their_runs_are_counted_by_creator(store: Store) -> None:

@@ -175,6 +175,14 @@ async def test_one_sub_with_two_tokens_is_two_reaches(house: House) -> None:
     assert (await second.get("/events")).json() == []
 
 
+async def test_a_warning_names_no_event_out_of_reach(house: House) -> None:
+    """Another active event with the same schedule and destination, of one `sub` but other scopes."""
+    first, second = await house.as_("write", "user:a"), await house.as_("write", "user:b")
+    hidden = await house.event(first, tags=["user:a"])
+    assert (await house.event(second, tags=["user:b"]))["warnings"] == []
+    assert hidden["id"] in (await house.event(first))["warnings"][0]
+
+
 async def test_a_sub_grants_nothing(house: House) -> None:
     event = await house.event(tags=["user:alice"])
     impostor = await house.as_("write", "team:x", sub="user:alice")

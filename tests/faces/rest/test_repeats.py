@@ -148,6 +148,16 @@ async def test_a_dry_run_keeps_nothing_of_the_key(house: House) -> None:
     assert (await house.master.post("/events", json=dict(DAILY), headers=headers)).status_code == 201
 
 
+async def test_a_dry_run_shows_no_secret_that_would_sign_nothing(house: House) -> None:
+    hook = {**DAILY, "webhook": "https://example.com/hook"}
+    dry = (await house.master.post("/events?dry_run=true", json=hook)).json()
+    assert "hmac_secret" not in dry
+    assert dry["hmac_secret_set"] is True
+    event = await house.event(webhook="https://example.com/hook")
+    dry = (await house.master.put(f"/events/{event['id']}?dry_run=true", json={"hmac_secret": None})).json()
+    assert "hmac_secret" not in dry
+
+
 async def test_a_dry_run_of_a_change_shows_it_and_changes_nothing(house: House) -> None:
     event = await house.event()
     dry = await house.master.put(f"/events/{event['id']}?dry_run=true", json={"schedule": "0 10 * * *"})
