@@ -433,7 +433,12 @@ class _Reading:
         try:
             return parse_instant(value, field=name, timezone=self._zone())
         except InvalidInputError as error:
-            raise InvalidInputError(faults=[self._in_own_zone(fault) for fault in error.faults]) from None
+            faults = [self._in_own_zone(fault) for fault in error.faults]
+            if name == "start_time":  # the last year that can be planned is too far ahead for a first run
+                faults = [
+                    replace(fault, fix=tuple(fix for fix in fault.fix if not _is_last_year(fix))) for fault in faults
+                ]
+            raise InvalidInputError(faults=faults) from None
 
     def _in_own_zone(self, fault: Fault) -> Fault:
         """Where a fix guesses a zone, the event's own is the better guess."""
@@ -631,6 +636,10 @@ def with_accepted_fixes(
         surely = (dict(fix) for fix in _LAST_RESORT[min(names)] if accepted(fix))
         faults.append(replace(fault, fix=tuple(fixes or list(surely))))
     return type(error)(faults=faults)
+
+
+def _is_last_year(fix: Mapping[str, object]) -> bool:
+    return str(fix.get("start_time", "")).startswith("2199-")
 
 
 def _nearest(name: object) -> str:

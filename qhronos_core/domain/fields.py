@@ -7,7 +7,7 @@ It coerces nothing: `"5"` is not 5 and `true` is not 1.
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from enum import Enum
 from typing import Any, Final
 
@@ -216,13 +216,20 @@ def timezone(value: object) -> str:
 def exclusions(value: object) -> tuple[str, ...]:
     """As given: which days and instants they are is read by `Timetable.of`."""
     if not isinstance(value, list | tuple):
-        raise mistyped("a list of texts", value, [value] if isinstance(value, str) else [])
+        raise mistyped("a list of texts", value, [value] if _is_day(value) else [])
     if len(value) > EXCLUSIONS_MOST:
         raise Wrong(f"At most {EXCLUSIONS_MOST}; a range of days counts as one.", list(value[:EXCLUSIONS_MOST]))
     texts = [each for each in value if isinstance(each, str)]
     if len(texts) < len(value):
         raise Wrong("Each is text: a date, a range of dates or an instant.", texts)
     return tuple(texts)
+
+
+def _is_day(value: object) -> bool:
+    try:
+        return isinstance(value, str) and date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        return False
 
 
 def tags(value: object) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What leaves: a value as JSON, or an error as a problem. One function answers every error of this face."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from qhronos_mcp.problems import Problem, describe
 _LOG: Final = structlog.get_logger("qhronos.rest")
 JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"
+_UNWELCOME: Final = re.compile(r"q=0(\.0{0,3})?")
 
 
 def shown(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -53,8 +55,17 @@ def problem_response(asked: Headers, problem: Problem, error: Exception | None, 
         headers["www-authenticate"] = "Bearer"
     elif isinstance(error, ForbiddenError):
         headers["www-authenticate"] = 'Bearer error="insufficient_scope"'
-    media = PROBLEM_JSON if PROBLEM_JSON in asked.get("accept", "") else JSON
+    media = PROBLEM_JSON if _asks_for_a_problem(asked) else JSON
     return Response(encoded(problem.document(now)), problem.status, headers, media_type=media)
+
+
+def _asks_for_a_problem(asked: Headers) -> bool:
+    """Whether `Accept` names it, by itself and not to say that it is unwelcome."""
+    for each in ",".join(asked.getlist("accept")).lower().split(","):
+        media, *parameters = (part.strip() for part in each.split(";"))
+        if media == PROBLEM_JSON and not any(_UNWELCOME.fullmatch(part) for part in parameters):
+            return True
+    return False
 
 
 def _of_the_path(error: HTTPException) -> Problem:

@@ -191,7 +191,17 @@ async def test_a_store_that_is_away_is_503_with_retry_after(house: House, monkey
     assert int(answer.headers["retry-after"]) >= 1
 
 
-async def test_a_problem_is_problem_json_if_asked_for(house: House) -> None:
-    answer = await house.master.get("/events/x", headers={"Accept": "application/problem+json, */*"})
-    assert answer.headers["content-type"] == "application/problem+json"
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("application/problem+json, */*", "application/problem+json"),
+        ("application/json;q=0.5,Application/Problem+JSON;q=0.1", "application/problem+json"),
+        ("application/json, application/problem+json;q=0", "application/json"),
+        ("application/problem+jsonx", "application/json"),
+        ("*/*", "application/json"),
+    ],
+)
+async def test_a_problem_is_problem_json_if_asked_for(house: House, accept: str, media: str) -> None:
+    answer = await house.master.get("/events/x", headers={"Accept": accept})
+    assert answer.headers["content-type"] == media
     assert answer.json()["type"] == "urn:qhronos:problem:invalid_id"
