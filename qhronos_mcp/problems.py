@@ -67,7 +67,10 @@ class Problem:
     retry_after: int | None = None
 
     def document(self, now: datetime) -> dict[str, Any]:
-        """The body of a REST error: the seed's `error` beside the members of RFC 9457."""
+        """The body of a REST error: the seed's `error` beside the members of RFC 9457.
+
+        `now` in whole seconds: two errors of one moment are the same to the byte and of one length (access.md R8).
+        """
         shown: dict[str, Any] = {
             "error": self.message,
             "type": f"urn:qhronos:problem:{self.code}",
@@ -75,7 +78,7 @@ class Problem:
             "status": self.status,
             "detail": self.message,
             "code": self.code,
-            "now": say_instant(now),
+            "now": say_instant(now.replace(microsecond=0)),
         }
         if self.faults:
             shown["errors"] = [_fault(fault) for fault in self.faults]

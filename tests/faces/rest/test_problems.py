@@ -81,6 +81,12 @@ def test_the_document_is_the_one_of_the_specification() -> None:
     }
 
 
+def test_two_errors_of_one_second_are_the_same_to_the_byte() -> None:
+    early, late = (NOON.replace(microsecond=part) for part in (0, 987_650))
+    error = errors.EventNotFoundError()
+    assert describe(error).document(early) == describe(error).document(late)
+
+
 def test_the_callers_input_is_repeated_up_to_200_characters() -> None:
     for got in ("x" * 5000, ["y" * 5000], {"z": "z" * 300}):
         shown = describe(errors.InvalidInputError.of("name", "Too long.", got=got)).document(NOON)["errors"][0]["got"]
