@@ -183,6 +183,34 @@ async def test_a_redis_that_sleeps_makes_nobody_wait_past_the_timeout(redis_serv
     await limits.aclose()
 
 
+async def test_left_alone_a_node_counts_on_from_what_it_heard(redis_server: Redis) -> None:
+    limits, slow = RedisLimits(redis_server.url), RateLimit(1, 20)
+    for _ in range(19):
+        await limits.take("left alone", slow)
+    redis_server.stop()
+    try:
+        verdicts = [await limits.take("left alone", slow) for _ in range(5)]
+    finally:
+        redis_server.start()
+    assert [verdict.allowed for verdict in verdicts] == [True, False, False, False, False]
+    await limits.aclose()
+
+
+async def test_a_busy_node_does_not_take_its_own_slowness_for_an_absence(redis_url: str) -> None:
+    """Two nodes in one burst, each kept from its loop for longer than it waits for Redis."""
+    nodes = [RedisLimits(redis_url) for _ in range(2)]
+    for node in nodes:
+        await node.take("warm", SLOW)
+    takes = [asyncio.create_task(node.take("busy", SLOW)) for node in nodes for _ in range(150)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251 - what a burst does to a small machine
+    verdicts = await asyncio.gather(*takes)
+    assert 100 <= sum(verdict.allowed for verdict in verdicts) <= 101
+    for node in nodes:
+        await node.aclose()
+
+
 async def test_a_redis_that_comes_back_counts_again(redis_server: Redis, redis_url: str) -> None:
     node, other = RedisLimits(redis_url), RedisLimits(redis_url)
     redis_server.stop()

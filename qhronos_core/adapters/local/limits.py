@@ -63,6 +63,13 @@ class LocalLimits:
             self._forget(now)
         return verdict(limit, allowed=allowed, full_in=full_at - now)
 
+    def set_now(self, bucket: str, *, full_in: float) -> None:
+        """What was heard of the bucket elsewhere: it will be full in that many seconds."""
+        now = self._monotonic()
+        self._full_at[bucket] = now + full_in
+        self._full_at.move_to_end(bucket)
+        self._forget(now)
+
     def _forget(self, now: float) -> None:
         """Two looks at the oldest for each new one: full buckets go as fast as others come."""
         for _ in range(2):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final, cast
 
 import structlog
@@ -17,6 +17,7 @@ from qhronos_core.ports import RateLimit, RateVerdict
 _log = structlog.get_logger(__name__)
 
 _TIMEOUT: Final = 0.25  # seconds a caller waits for Redis
+_PASSES: Final = 10  # of the loop, after the timeout: what came while this node was busy is read in these
 _AWAY_FOR: Final = 1.0  # seconds after a failure in which nobody but one is made to wait again
 _AT_ONCE: Final = 500  # buckets in one call
 _PREFIX: Final = "qhronos:limit:"
@@ -48,13 +49,16 @@ _Taking = tuple[str, RateLimit, asyncio.Future[RateVerdict]]
 
 
 class RedisLimits:
-    """Implements `ports.Limits`. Takes that come while one call is under way share the next."""
+    """Implements `ports.Limits`. Takes that come while one call is under way share the next.
+
+    Left alone, a node counts on from what it last heard of a bucket.
+    """
 
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(
             url,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
+            socket_timeout=None,  # `_in_time` knows a slow Redis from a busy node
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
             max_connections=2,
         )
@@ -74,8 +78,7 @@ class RedisLimits:
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
         try:
-            async with asyncio.timeout(_TIMEOUT):
-                return await taken
+            return await taken
         except (TimeoutError, RedisError, OSError) as error:
             self._gone(error)
             return self._alone.take_now(bucket, limit)
@@ -91,7 +94,7 @@ class RedisLimits:
             batch, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
             batch = [taking for taking in batch if not taking[2].done()]
             try:
-                answers = await self._take_all(batch)
+                answers = await _in_time(self._take_all(batch))
             except Exception as error:
                 for _, _, taken in (*batch, *self._waiting):
                     if not taken.done():
@@ -101,7 +104,8 @@ class RedisLimits:
                 self._waiting.clear()
                 return
             self._away_until = 0.0
-            for (_, limit, taken), allowed, full_in in zip(batch, answers[::2], answers[1::2], strict=True):
+            for (bucket, limit, taken), allowed, full_in in zip(batch, answers[::2], answers[1::2], strict=True):
+                self._alone.set_now(bucket, full_in=full_in / _MICROSECONDS)
                 if not taken.done():
                     taken.set_result(verdict(limit, allowed=allowed == 1, full_in=full_in / _MICROSECONDS))
 
@@ -124,3 +128,22 @@ class RedisLimits:
         if self._away_until < now:
             _log.warning("limits_kept_by_this_node_alone", reason=type(error).__name__)
         self._away_until = now + _AWAY_FOR
+
+
+async def _in_time(call: Coroutine[Any, Any, list[int]]) -> list[int]:
+    """What `call` returns. A node that is busy with a burst comes late to the answer, which lies there unread: that is
+    no silence of Redis, and a bucket of its own would let the same burst through once more.
+
+    Raises:
+        TimeoutError: Redis did not answer.
+    """
+    asking = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait({asking}, timeout=_TIMEOUT)
+        for _ in range(_PASSES):
+            if asking.done():
+                return asking.result()
+            await asyncio.sleep(0)
+        raise TimeoutError
+    finally:
+        asking.cancel()
