@@ -46,6 +46,7 @@ DELAY_MOST: Final = timedelta(days=7)
 DEFAULT_DELAY: Final = timedelta(minutes=5)
 RETRY_MANY_LIMIT: Final = 1_000
 UPCOMING_EVENTS: Final = 1_000
+HELD_MOST: Final = 1_000  # inbox items of one holder that are given back at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,15 @@ class OccurrenceCases:
             await self._store.settle([Move(row, row.changed(now, due_at=now)) for row in given])
             await self._signals.announce(Stirred(now))
         return {row.id: row.fence for row in rows if row.state is DISPATCHING}
+
+    async def give_back_held(self, holder: str) -> int:
+        """Inbox items of a holder that has gone for good: free for others now, not when each lease lapses. How many."""
+        held = await self._store.occurrences.held_by(holder, HELD_MOST)
+        if held:
+            now = await self._store.now()
+            await self._store.settle([Move(row, row.changed(now, due_at=now, lease_until=now)) for row in held])
+            await self._signals.announce(Stirred(now))
+        return len(held)
 
     async def retry(self, occurrence_id: UUID, *, caller: Principal, once: Once | None = None) -> OccurrenceAnswer:
         """Send a failed or missed occurrence again: a new round of attempts, the same id.

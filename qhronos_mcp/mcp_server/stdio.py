@@ -2,8 +2,8 @@
 
 stdout is the wire: nothing prints at import, logs go to stderr, and while the SDK serves, descriptor 1
 points at stderr. A host waits for the answer to its handshake, so that is served first, and the core is
-imported and opened meanwhile. The process ends when its host closes stdin, or at SIGTERM and SIGINT, with leases
-given back and the store closed.
+imported and opened meanwhile. The process ends when its host closes stdin (also where the host has stopped reading
+the answers), or at SIGTERM and SIGINT, with leases given back and the store closed.
 """
 
 import asyncio
@@ -11,11 +11,14 @@ import gc
 import io
 import logging
 import os
+import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -24,7 +27,12 @@ from mcp.server.lowlevel import NotificationOptions
 from mcp.server.stdio import stdio_server
 
 from qhronos_core.domain.access import Principal
-from qhronos_core.domain.errors import StartRefusedError, StoreUnavailableError, UnauthenticatedError
+from qhronos_core.domain.errors import (
+    StartRefusedError,
+    StoreUnavailableError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from qhronos_mcp.mcp_server import compat
 from qhronos_mcp.mcp_server.channel import CAPABILITY, Channel
 from qhronos_mcp.mcp_server.conversation import Conversation
@@ -33,11 +41,12 @@ from qhronos_mcp.mcp_server.server import QhronosServer
 if TYPE_CHECKING:
     from qhronos_core.config import Settings
     from qhronos_core.wiring import Core
-    from qhronos_mcp.mcp_server.face import Local
+    from qhronos_mcp.mcp_server.face import Face, Local
 
 _STOP_WITHIN: Final = 5.0  # seconds from a signal to the end, whatever hangs
 _DRAIN: Final = timedelta(seconds=1)  # a host waits two seconds for its server to end, and not for strangers' receivers
 _ANSWERED_WITHIN: Final = 0.75  # seconds that what was asked before the end still has
+_UNREAD: Final = 0.5  # seconds that answers lie unread after which a host that has closed stdin has gone
 _TAKEN_WITHIN: Final = 0.25  # seconds that the last answers have to be read
 
 
@@ -54,8 +63,9 @@ async def serve_stdio(load: Callable[[], "Settings"], *, text_line: bool = False
     signalled = asyncio.create_task(_signalled(), name="signals")
     host = Conversation()
     over = asyncio.create_task(host.over(), name="host")
+    gone = asyncio.create_task(_gone(os.dup(0), os.dup(1)), name="gone")  # the SDK moves 0 and 1 elsewhere
     serving = asyncio.create_task(_serve(server, channel, host), name="stdio")
-    ended = asyncio.create_task(_first(signalled, serving, over), name="ended")
+    ended = asyncio.create_task(_first(signalled, serving, over, gone), name="ended")
     try:
         await _furnished(server, load, ended, host, text_line=text_line, channel=channel)
     except StartRefusedError as refusal:
@@ -68,7 +78,7 @@ async def serve_stdio(load: Callable[[], "Settings"], *, text_line: bool = False
         await asyncio.wait([serving], timeout=_TAKEN_WITHIN)
     if not serving.done():
         _end(0)
-    for task in (signalled, over):
+    for task in (signalled, over, gone):
         task.cancel()
     try:
         await serving
@@ -127,10 +137,50 @@ async def _furnished(
             gc.freeze()
             gc.enable()
             await ended
+            _hurry()
             core.begin_drain()
             hub.close()  # waits answer, streams end
             await host.answered(within=_ANSWERED_WITHIN)
             group.cancel_scope.cancel()
+        await _given_back(face)
+
+
+async def _given_back(face: "Face") -> None:
+    """What this process's own agent held: nobody else could acknowledge it. A token's items are the token's still."""
+    if face.local is None or face.local.token is not None or face.local.principal is None:
+        return
+    try:
+        async with asyncio.timeout(1):
+            await face.core.occurrences.give_back_held(face.local.principal.holder)
+    except (UnavailableError, TimeoutError):
+        return  # each lease lapses by itself
+
+
+def _hurry() -> None:
+    """From here on the process has `_STOP_WITHIN` to end."""
+    watchdog = threading.Timer(_STOP_WITHIN, os._exit, (0,))
+    watchdog.daemon = True
+    watchdog.start()
+
+
+async def _gone(stdin: int, stdout: int) -> None:
+    """Until the host has closed stdin and no longer reads: the end of stdin is then behind requests nobody can answer."""
+    if not hasattr(select, "poll"):
+        await asyncio.Event().wait()
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+
+    def watch() -> None:
+        inward, outward = select.poll(), select.poll()
+        inward.register(stdin, getattr(select, "POLLRDHUP", 0))  # and, unasked, POLLHUP: every writer has closed
+        outward.register(stdout, select.POLLOUT)
+        inward.poll()
+        while outward.poll(_UNREAD * 1_000):  # whoever reads what is left has not gone
+            time.sleep(_UNREAD)
+        with suppress(RuntimeError):  # the loop has ended: so has all
+            loop.call_soon_threadsafe(told.set)
+
+    threading.Thread(target=watch, name="gone", daemon=True).start()
+    await told.wait()
 
 
 def _import_the_rest() -> None:
@@ -164,10 +214,8 @@ async def local_of(core: "Core", token: str | None) -> "Local":
 
 
 async def _signalled() -> None:
-    """Until the first signal; from then on the process has `_STOP_WITHIN` to end, whatever hangs."""
+    """Until the first signal."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            watchdog = threading.Timer(_STOP_WITHIN, os._exit, (0,))
-            watchdog.daemon = True
-            watchdog.start()
+            _hurry()  # at once: the core may still be opening
             return
