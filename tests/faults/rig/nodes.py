@@ -123,13 +123,15 @@ class Node:
         if self.alive:
             raise AssertionError(f"the node did not answer:\n{self.log.read_text()[-2000:]}")
 
-    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    def ask(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
         """As the master. A status and the JSON that came with it."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {MASTER}"},
+            headers={"Authorization": f"Bearer {MASTER}", **(headers or {})},
         )
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class Receiver:
     log: list[Received] = field(default_factory=list)
     answers: Callable[[str, int], int | None] = lambda _path, _nth: 200
     takes: Callable[[str], float] = lambda _path: 0.0
+    host: str = "127.0.0.1"
     port: int = 0
+    under_way: int = 0
+    most_at_once: int = 0
     _seen: dict[str, int] = field(default_factory=dict)
     _came: asyncio.Event = field(default_factory=asyncio.Event)
 
     def url(self, path: str = "/hook") -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"http://{self.host}:{self.port}{path}"
 
     async def until(self, done: Callable[[list[Received]], bool], *, within: float) -> None:
         """Wait until the log is as wanted."""
@@ -54,7 +58,7 @@ class Receiver:
                 first, *lines = head.split("\r\n")
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
-                path = first.split(" ")[1]
+                path = urlsplit(first.split(" ")[1]).path  # an egress proxy is sent the whole URL
                 nth = self._seen[path] = self._seen.get(path, 0) + 1
                 status = self.answers(path, nth)
                 told = json.loads(body)
@@ -75,8 +79,13 @@ class Receiver:
                     )
                 )
                 self._came.set()
-                if takes:
-                    await asyncio.sleep(takes)
+                self.under_way += 1
+                self.most_at_once = max(self.most_at_once, self.under_way)
+                try:
+                    if takes:
+                        await asyncio.sleep(takes)
+                finally:
+                    self.under_way -= 1
                 if status is None:
                     return
                 writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
@@ -88,9 +97,10 @@ class Receiver:
 
 
 @asynccontextmanager
-async def a_receiver() -> AsyncIterator[Receiver]:
-    receiver = Receiver()
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, backlog=1024)
+async def a_receiver(host: str = "127.0.0.1") -> AsyncIterator[Receiver]:
+    """`host`: another loopback address is another destination, with caps and a breaker of its own."""
+    receiver = Receiver(host=host)
+    server = await asyncio.start_server(receiver.serve, host, 0, backlog=1024)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
         yield receiver

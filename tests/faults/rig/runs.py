@@ -14,7 +14,7 @@ import importlib
 import pkgutil
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from tests.faults.rig.checker import Verdict, Wanted, judge
 from tests.faults.rig.nodes import Cluster, a_cluster
+from tests.faults.rig.proxy import Proxy, proxied
 from tests.faults.rig.receiver import Receiver, a_receiver
 from tests.servers import Postgres, Redis, private_postgres, private_redis
 
@@ -113,9 +114,12 @@ class Scene:
     postgres: Postgres | None
     redis: Redis | None
     rng: random.Random
+    proxies: dict[str, Proxy]
+    """Those asked for: all nodes reach "postgres" or "redis" through it."""
     blows: list[tuple[float, float]] = field(default_factory=list)
     """From when to when, by the wall clock, an answer may have gone unrecorded: what explains a duplicate."""
     figures: dict[str, object] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
     written: list[Wanted] = field(default_factory=list)
     """What was acknowledged to those who wrote during the run, beside the load."""
 
@@ -131,27 +135,33 @@ async def a_scene(
     settings: Mapping[str, str] | None = None,
     of_postgres: Mapping[str, str] | None = None,
     of_redis: Mapping[str, str] | None = None,
+    through: Sequence[str] = (),
 ) -> AsyncIterator[Scene]:
     """Servers as in earnest, a receiver that answers in 20 to 200 ms, and no node yet."""
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        proxies: dict[str, Proxy] = {}
         postgres = redis = None
         if asked.store != EMBEDDED:
             postgres = stack.enter_context(private_postgres({**_AS_IN_EARNEST, **(of_postgres or {})}))
         if asked.store == CLUSTER:
             redis = stack.enter_context(private_redis(of_redis))
+        urls = {"postgres": postgres.new_database() if postgres else None, "redis": redis.url if redis else None}
+        for name in through:
+            if (url := urls[name]) is not None:
+                urls[name], proxies[name] = await stack.enter_async_context(proxied(url))
         cluster = stack.enter_context(
             a_cluster(
                 asked.directory,
-                database_url=postgres.new_database() if postgres else None,
-                redis_url=redis.url if redis else None,
+                database_url=urls["postgres"],
+                redis_url=urls["redis"],
                 lease=f"{LEASE:.0f}s",
                 settings={"QHRONOS_DELIVERY__DRAIN": "10s", **(settings or {})},
             )
         )
-        async with a_receiver() as receiver:
-            rng = random.Random(asked.seed)
-            receiver.takes = lambda _: rng.uniform(0.02, 0.2)
-            yield Scene(cluster, receiver, postgres, redis, rng)
+        receiver = await stack.enter_async_context(a_receiver())
+        rng = random.Random(asked.seed)
+        receiver.takes = lambda _: rng.uniform(0.02, 0.2)
+        yield Scene(cluster, receiver, postgres, redis, rng, proxies)
 
 
 async def loaded(scene: Scene, events: int, *, begin: datetime | None = None, paths: int = 20) -> list[Wanted]:
@@ -221,23 +231,25 @@ def under_load(
     *,
     duplicates: float = 0.02,
     lateness: float | None = None,
-    settings: Mapping[str, str] | None = None,
-    of_postgres: Mapping[str, str] | None = None,
-    of_redis: Mapping[str, str] | None = None,
+    prepare: Callable[[Scene], Awaitable[None]] | None = None,
+    **scene: Any,
 ) -> Play:
-    """`duplicates`: the greatest share of the deliveries. `lateness`: the greatest p99, in seconds."""
+    """`duplicates`: the greatest share of the deliveries. `lateness`: the greatest p99, in seconds. `scene`: as `a_scene`.
+
+    `prepare` starts the nodes, if it is not simply all three.
+    """
 
     async def play(asked: Asked) -> Found:
-        async with a_scene(asked, settings=settings, of_postgres=of_postgres, of_redis=of_redis) as scene:
-            await scene.start(*NODES)
-            wanted = await loaded(scene, asked.events)
+        async with a_scene(asked, **scene) as stage:
+            await (prepare(stage) if prepare else stage.start(*NODES))
+            wanted = await loaded(stage, asked.events)
             over = asyncio.Event()
-            striking = asyncio.create_task(nemesis(scene, over))
+            striking = asyncio.create_task(nemesis(stage, over))
             last = max(each.instant for each in wanted)
             await asyncio.sleep(max(0.0, (last - datetime.now(UTC)).total_seconds()) + 1)
             over.set()
             await striking
-            found = await judged(scene, [*wanted, *scene.written])
+            found = await judged(stage, [*wanted, *stage.written])
         assert found.verdict is not None
         share = found.verdict.duplicates / max(1, found.verdict.deliveries)
         found.must(share <= duplicates, f"duplicates {share:.1%} > {duplicates:.0%}")
@@ -252,7 +264,8 @@ async def judged(scene: Scene, wanted: Sequence[Wanted]) -> Found:
     """What the checker says once every row has ended; the figures are the scene's."""
     rows, attempts = await settled(scene.cluster, wanted)
     verdict = judge(wanted, scene.receiver.log, rows, attempts, blows=scene.blows)
-    found = Found(verdict, figures=scene.figures)
+    found = Found(verdict, figures=scene.figures, broken=scene.broken)
+    scene.figures["rescued"] = sum(each["outcome"] == "lease_lost" for tries in attempts.values() for each in tries)
     first: dict[str, float] = {}
     for request in scene.receiver.log:
         late = request.at - datetime.fromisoformat(request.scheduled_at).timestamp()
