@@ -15,7 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.rig.runs import INSTANTS, Asked, Fault, Found, NotRun, every_fault
+from tests.faults.rig.lacking import NotRun
+from tests.faults.rig.runs import INSTANTS, Asked, Fault, Found, every_fault
 from tests.servers import ServerMissing
 
 COLUMNS = ("fault", "store", "lost", "split", "alien", "early", "lying", "fence breach", "unexplained")

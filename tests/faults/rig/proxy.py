@@ -161,8 +161,9 @@ class Connection:
 class Proxy:
     """`cuts_at` is asked at each piece a client sends. `cuts` counts."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, on: str) -> None:
         self._upstream = (host, port)
+        self._on = on
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -214,7 +215,7 @@ class Proxy:
     async def listen(self) -> None:
         """On the port it had, if it had one."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=512)
+            self._server = await asyncio.start_server(self._serve, self._on, self.port, backlog=512)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def end(self) -> None:
@@ -252,8 +253,8 @@ def _given(writer: asyncio.StreamWriter, data: bytes) -> "asyncio.Future[None] |
 
 
 @asynccontextmanager
-async def a_proxy(host: str, port: int) -> AsyncIterator[Proxy]:
-    proxy = Proxy(host, port)
+async def a_proxy(host: str, port: int, *, on: str = "127.0.0.1") -> AsyncIterator[Proxy]:
+    proxy = Proxy(host, port, on)
     await proxy.listen()
     try:
         yield proxy

@@ -15,15 +15,16 @@ import pkgutil
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from tests.faults.rig.checker import Verdict, Wanted, judge
+from tests.faults.rig.clocks import environ
 from tests.faults.rig.nodes import Cluster, a_cluster
 from tests.faults.rig.proxy import Proxy, proxied
-from tests.faults.rig.receiver import Receiver, a_receiver
+from tests.faults.rig.receiver import Received, Receiver, a_receiver
 from tests.servers import Postgres, Redis, private_postgres, private_redis
 
 EMBEDDED: Final = "sqlite"
@@ -39,10 +40,6 @@ LEASE: Final = 5.0  # seconds
 ENDS: Final = ("completed", "failed", "missed", "cancelled")
 
 _AS_IN_EARNEST: Final = {"fsync": "on", "full_page_writes": "on"}
-
-
-class NotRun(Exception):
-    """This machine lacks what the run needs. Said in the table, and never taken for passed."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,7 @@ class Found:
 
     verdict: Verdict | None = None
     p99_late: float | None = None  # seconds
+    worst_late: float | None = None
     figures: dict[str, object] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
@@ -114,6 +112,10 @@ class Scene:
     postgres: Postgres | None
     redis: Redis | None
     rng: random.Random
+    clock: Callable[[float], float]
+    """What the store's clock tells at a true time."""
+    stack: AsyncExitStack
+    """Closed after the nodes have ended: for what a run adds."""
     proxies: dict[str, Proxy]
     """Those asked for: all nodes reach "postgres" or "redis" through it."""
     blows: list[tuple[float, float]] = field(default_factory=list)
@@ -135,20 +137,24 @@ async def a_scene(
     settings: Mapping[str, str] | None = None,
     of_postgres: Mapping[str, str] | None = None,
     of_redis: Mapping[str, str] | None = None,
+    environ_of_postgres: Mapping[str, str] | None = None,
     through: Sequence[str] = (),
+    clock: Callable[[float], float] = lambda at: at,
 ) -> AsyncIterator[Scene]:
     """Servers as in earnest, a receiver that answers in 20 to 200 ms, and no node yet."""
     async with AsyncExitStack() as stack:
         proxies: dict[str, Proxy] = {}
         postgres = redis = None
         if asked.store != EMBEDDED:
-            postgres = stack.enter_context(private_postgres({**_AS_IN_EARNEST, **(of_postgres or {})}))
+            with environ(environ_of_postgres or {}):
+                postgres = stack.enter_context(private_postgres({**_AS_IN_EARNEST, **(of_postgres or {})}))
         if asked.store == CLUSTER:
             redis = stack.enter_context(private_redis(of_redis))
         urls = {"postgres": postgres.new_database() if postgres else None, "redis": redis.url if redis else None}
         for name in through:
             if (url := urls[name]) is not None:
                 urls[name], proxies[name] = await stack.enter_async_context(proxied(url))
+        added = await stack.enter_async_context(AsyncExitStack())
         cluster = stack.enter_context(
             a_cluster(
                 asked.directory,
@@ -161,7 +167,7 @@ async def a_scene(
         receiver = await stack.enter_async_context(a_receiver())
         rng = random.Random(asked.seed)
         receiver.takes = lambda _: rng.uniform(0.02, 0.2)
-        yield Scene(cluster, receiver, postgres, redis, rng, proxies)
+        yield Scene(cluster, receiver, postgres, redis, rng, clock, added, proxies)
 
 
 async def loaded(scene: Scene, events: int, *, begin: datetime | None = None, paths: int = 20) -> list[Wanted]:
@@ -263,14 +269,23 @@ def under_load(
 async def judged(scene: Scene, wanted: Sequence[Wanted]) -> Found:
     """What the checker says once every row has ended; the figures are the scene's."""
     rows, attempts = await settled(scene.cluster, wanted)
-    verdict = judge(wanted, scene.receiver.log, rows, attempts, blows=scene.blows)
+    log = [
+        replace(each, at=scene.clock(each.at), answered_at=scene.clock(each.answered_at)) for each in scene.receiver.log
+    ]
+    verdict = judge(wanted, log, rows, attempts, blows=scene.blows)
     found = Found(verdict, figures=scene.figures, broken=scene.broken)
     scene.figures["rescued"] = sum(each["outcome"] == "lease_lost" for tries in attempts.values() for each in tries)
-    first: dict[str, float] = {}
-    for request in scene.receiver.log:
-        late = request.at - datetime.fromisoformat(request.scheduled_at).timestamp()
-        first.setdefault(request.webhook_id, late)
-    if first:
-        found.p99_late = sorted(first.values())[int(len(first) * 0.99)]
+    if log:
+        found.p99_late, found.worst_late = lateness_of(log)
+        scene.figures["worst late"] = f"{found.worst_late:.1f} s"
     found.must(verdict.clean(), str(verdict))
     return found
+
+
+def lateness_of(log: Sequence[Received]) -> tuple[float, float]:
+    """The p99 and the worst, in seconds, of the first request for each occurrence."""
+    first: dict[str, float] = {}
+    for request in log:
+        first.setdefault(request.webhook_id, request.at - datetime.fromisoformat(request.scheduled_at).timestamp())
+    late = sorted(first.values())
+    return late[int(len(late) * 0.99)], late[-1]

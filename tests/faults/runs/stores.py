@@ -17,6 +17,7 @@ import psycopg
 
 from scripts.binaries import identity
 from tests.adapters.store.places import Place
+from tests.faults.rig.lacking import NotRun
 from tests.faults.rig.nodes import MASTER, Node
 from tests.faults.rig.planners import race
 from tests.faults.rig.proxy import Connection, Cut
@@ -28,7 +29,6 @@ from tests.faults.rig.runs import (
     SERVER,
     Asked,
     Found,
-    NotRun,
     Scene,
     a_scene,
     fault,
