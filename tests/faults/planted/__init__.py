@@ -28,19 +28,16 @@ def no_fence() -> None:
     Dispatcher._write = unfenced  # type: ignore[method-assign]
 
 
-def done_before_sent() -> None:
-    """2. The row is taken out of the way first, and worked on after."""
-    from qhronos_core.domain import judgement
-    from qhronos_core.domain.occurrence import AttemptOutcome, Outcome
+def removed_before_sent() -> None:
+    """2. A claim removes the row first, and works after."""
+    from qhronos_core.ports import Changes
     from qhronos_core.scheduler.dispatcher import Dispatcher
 
     sent = Dispatcher._sent
 
-    async def late(self: Any, claim: Any, taken_at: float) -> None:
-        accepted = Outcome(AttemptOutcome.ACCEPTED, status_code=200)
-        at = self._clock.now()
-        await self._settle(judgement.settled(claim.event, claim.occurrence, accepted, at=at, node="planted"))
-        await sent(self, claim, taken_at)
+    async def late(self: Any, claim: Any, taken_at: float) -> Any:
+        await self._store.commit(Changes(withdrawn=[claim.occurrence]))
+        return await sent(self, claim, taken_at)
 
     Dispatcher._sent = late  # type: ignore[method-assign]
 
@@ -91,8 +88,35 @@ def nodes_own_clock() -> None:
     postgres.open_postgres_store = lambda conninfo, **asked: opens(conninfo, **{**asked, "clock": Ahead()})
 
 
+def successor_later() -> None:
+    """The successor is inserted in a second transaction, after the claim's."""
+    from qhronos_core.failpoints import failpoint
+    from qhronos_core.ports import Changes
+    from qhronos_core.scheduler.dispatcher import CarefulJudge, Dispatcher
+
+    claim, judge = Dispatcher.claim, CarefulJudge.judge
+    later: list[Any] = []
+
+    def without_successor(self: Any, due: Any) -> Any:
+        move = judge(self, due)
+        later.extend(move.planned)
+        return replace(move, planned=())
+
+    async def then_planned(self: Any) -> Any:
+        claimed = await claim(self)
+        if later:
+            failpoint("before_send")
+            await self._store.commit(Changes(planned=later[:]))
+            later.clear()
+        return claimed
+
+    CarefulJudge.judge = without_successor  # type: ignore[method-assign]
+    Dispatcher.claim = then_planned  # type: ignore[method-assign]
+
+
 PLANTED: dict[str, Callable[[], None]] = {
-    each.__name__: each for each in (no_fence, done_before_sent, new_id_each_time, lease_let_go, nodes_own_clock)
+    each.__name__: each
+    for each in (no_fence, removed_before_sent, new_id_each_time, lease_let_go, nodes_own_clock, successor_later)
 }
 
 
