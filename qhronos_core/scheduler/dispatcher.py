@@ -12,6 +12,7 @@ import structlog
 from qhronos_core.domain import judgement
 from qhronos_core.domain.errors import UnavailableError
 from qhronos_core.domain.event import ActionType, Event
+from qhronos_core.domain.ids import OccurrenceId
 from qhronos_core.domain.lifecycle import PENDING
 from qhronos_core.domain.occurrence import AttemptOutcome, Move, Occurrence
 from qhronos_core.failpoints import failpoint
@@ -117,6 +118,8 @@ class Dispatcher:
         self._outcome_came = asyncio.Event()
         self._slot_freed = asyncio.Event()
         self._settler: asyncio.Task[None] | None = None
+        self._doubted: list[Claim] = []
+        self._asking: asyncio.Task[frozenset[OccurrenceId]] | None = None
 
     @property
     def free_slots(self) -> int:
@@ -212,7 +215,7 @@ class Dispatcher:
             age = self._clock.monotonic() - taken_at
             if age >= self._settings.lease / timedelta(seconds=1):
                 return None
-            if age >= FRESH and occurrence.id not in await self._store.still_wanted([claim]):
+            if age >= FRESH and not await self._still_wanted(claim):
                 return judgement.released(occurrence, at=self._clock.now())
             try:
                 outcome = await self._deliver(courier, claim)
@@ -231,6 +234,17 @@ class Dispatcher:
                 self._hosts.withdraw(host)
         failpoint("after_send_before_record")
         return judgement.settled(event, occurrence, outcome, at=self._clock.now(), node=self._settings.node)
+
+    async def _still_wanted(self, claim: Claim) -> bool:
+        """Asked once for all who ask in one turn of the loop: where the store is slow, claims come late by the batch."""
+        self._doubted.append(claim)
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask())
+        return claim.occurrence.id in await asyncio.shield(self._asking)
+
+    async def _ask(self) -> frozenset[OccurrenceId]:
+        doubted, self._doubted, self._asking = self._doubted, [], None
+        return await self._store.still_wanted(doubted)
 
     async def _deliver(self, courier: Courier | None, claim: Claim) -> Outcome | None:
         if courier is None:

@@ -145,6 +145,28 @@ async def test_an_old_claim_asks_the_store_before_it_is_sent(world: World, monke
     assert world.courier.deliveries[0].event.name == "another version"
 
 
+async def test_claims_that_came_late_together_are_asked_for_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F10: a slow store is not made slower by a question for each claim."""
+    await many_due(world, 12)
+    dispatcher = dispatcher_of(world)
+    asked: list[int] = []
+    still_wanted = world.store.still_wanted
+
+    async def counted(claims: Any) -> Any:
+        asked.append(len(claims))
+        return await still_wanted(claims)
+
+    monkeypatch.setattr(world.store, "still_wanted", counted)
+    await dispatcher.claim()
+    world.clock.advance(timedelta(seconds=2))
+    await dispatcher.drain()
+
+    assert asked == [12]
+    assert len(world.courier.deliveries) == 12
+
+
 async def test_a_destination_that_is_full_costs_time_and_no_attempt(world: World) -> None:
     occurrence = await world.occurrence(scheduled_at=NOON)
     world.courier.host_of = lambda event: "receiver.example"  # type: ignore[method-assign]
