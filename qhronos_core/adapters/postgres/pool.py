@@ -36,7 +36,7 @@ class PoolSettings:
     """`wait`: for a free connection, then the store counts as away. `prepare_threshold` None: behind PgBouncer."""
 
     size: int = 10
-    dispatch_size: int = 2
+    dispatch_size: int = 3  # one claims, one settles, one asks whether claims that came late still stand
     wait: timedelta = timedelta(seconds=5)
     connect_timeout: timedelta = timedelta(seconds=5)
     statement_timeout: timedelta = timedelta(seconds=30)
