@@ -564,6 +564,10 @@ class Store(Protocol):
         """The release of the time zones that planned rows were computed by; None in a new store."""
         ...
 
+    async def damage(self) -> Sequence[str]:
+        """What a look at every page finds wrong, a few lines at most. Takes as long as reading it all."""
+        ...
+
     async def status(self) -> Mapping[str, Any]:
         """For `/status` and `doctor`: kind, version, migrations, sizes. No secret, no path of a socket."""
         ...

@@ -8,7 +8,7 @@ import asyncio
 import os
 import secrets as randomness
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -118,7 +118,7 @@ class Core:
             return False
         try:
             async with asyncio.timeout(2):
-                await self.store.now()
+                await self.store.occurrences.next_due()  # the clock alone is no answer: the embedded store's is ours
         except (StoreUnavailableError, TimeoutError):
             return False
         return True
@@ -315,6 +315,20 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 
 # --- choosing adapters --------------------------------------------------------------------------------
+
+
+def absent(settings: Settings) -> Sequence[Path]:
+    """What an embedded installation has once it was started and this one has not. Opening it would make each anew."""
+    if not settings.embedded:
+        return ()
+    from qhronos_core.adapters.local.secrets import kept_in_files
+    from qhronos_core.adapters.sqlite.file import FILE_NAME
+
+    auth = settings.auth
+    secrets = kept_in_files(
+        settings.data_dir, master_token=auth.master_token, jwt_secret=auth.jwt_secret, at_rest_key=auth.at_rest_key
+    )
+    return [path for path in (settings.data_dir / FILE_NAME, *secrets) if not path.exists()]
 
 
 @dataclass(frozen=True, slots=True)

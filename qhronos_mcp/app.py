@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
@@ -150,7 +150,8 @@ def uvicorn_config(app: Starlette, settings: Settings) -> uvicorn.Config:
 def _started(core: Core, url: str) -> None:
     _LOG.info("serving", url=url, node=core.node)
     if core.secrets_made:
-        sys.stderr.write(welcome(url, core.secrets_made))
+        with suppress(OSError):  # where it goes there may be no room, and that stops nobody
+            sys.stderr.write(welcome(url, core.secrets_made))
 
 
 @contextmanager

@@ -175,18 +175,27 @@ def rotate_key(
 
 @app.command()
 def doctor(config: ConfigOption = None) -> None:
-    """Look at this installation and say what is well and what is not."""
-    from qhronos_mcp.doctor import examine
+    """Look at this installation and say what is well and what is not. Changes nothing, and makes nothing."""
+    from qhronos_mcp.doctor import Finding, examine, unopened
 
     healthy = True
 
-    async def run(core: "Core") -> None:
+    def say(finding: Finding) -> None:
         nonlocal healthy
-        async for finding in examine(core):
-            healthy = healthy and finding.well
-            typer.echo(f"{'ok  ' if finding.well else 'FIX '} {finding.says}")
+        healthy = healthy and finding.well
+        typer.echo(f"{'ok  ' if finding.well else 'FIX '} {finding.says}")
 
-    _with_core(config, run)
+    async def run(core: "Core") -> None:
+        async for finding in examine(core):
+            say(finding)
+
+    for finding in unopened(_settings(config)):
+        say(finding)
+    if healthy:
+        try:
+            _with_core(config, run)
+        except StartRefusedError as refusal:
+            say(Finding(False, str(refusal)))
     raise SystemExit(0 if healthy else 1)
 
 

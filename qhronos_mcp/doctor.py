@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
+from qhronos_core.config import Settings
 from qhronos_core.domain.access import Access, Principal, Reach
 from qhronos_core.domain.errors import QhronosError
 from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.lifecycle import FAILED
 from qhronos_core.ports import EventQuery, OccurrenceQuery, Page
 from qhronos_core.usecases.at_rest import KeyInUse
-from qhronos_core.wiring import Core
+from qhronos_core.wiring import Core, absent
 
 OLDEST_WELL: Final = 60.0  # seconds a due row may wait while a node is up
 LOOKED_THROUGH: Final = 1_000
@@ -25,16 +26,31 @@ class Finding:
     says: str
 
 
+def unopened(settings: Settings) -> list[Finding]:
+    """What keeps an installation from being opened to be looked at; a start would make it anew, and empty."""
+    return [
+        Finding(
+            False,
+            f"{path} is missing. Put it back from your backup with all that was beside it, or look elsewhere "
+            "(QHRONOS_DATA_DIR, data_dir). A start without it makes a new one, which knows nothing of the old.",
+        )
+        for path in absent(settings)
+    ]
+
+
 async def examine(core: Core) -> AsyncIterator[Finding]:
     """Every finding, the most important first. Changes nothing."""
     try:
         status = await core.status()
     except QhronosError as error:
-        yield Finding(False, f"The store does not answer: {error}")
+        problem = (await core.store.status()).get("problem", error)
+        yield Finding(False, f"The store does not answer: {problem}")
         return
     store = status["store"]
     migrations = store.get("migrations") or ["none"]
     yield Finding(True, f"The store answers: {store.get('kind')}, schema {migrations[-1]}.")
+    for line in await core.store.damage():
+        yield Finding(False, f"The store is damaged ({line}). Stop every server on it and put a backup in its place.")
     oldest = status["oldest_due_seconds"]
     if status["due"] and oldest > OLDEST_WELL:
         yield Finding(
@@ -63,19 +79,12 @@ async def examine(core: Core) -> AsyncIterator[Finding]:
 def _secrets(core: Core) -> list[Finding]:
     if not core.settings.embedded:
         return []
-    auth, directory = core.settings.auth, core.settings.data_dir / "secrets"
-    findings = []
-    for name in ("master_token", "jwt_secret", "at_rest_key"):
-        if getattr(auth, name) is not None:
-            continue
-        file = directory / name
-        try:
-            mode = stat.S_IMODE(file.stat().st_mode)
-        except OSError:
-            findings.append(Finding(False, f"{file} is missing: put it back from your backup, or secrets stay sealed."))
-            continue
-        if mode & 0o077:
-            findings.append(Finding(False, f"{file} is readable by others: chmod 600 {file}"))
+    directory = core.settings.data_dir / "secrets"
+    findings = [
+        Finding(False, f"{file} is readable by others: chmod 600 {file}")
+        for file in sorted(directory.glob("*"))
+        if stat.S_IMODE(file.stat().st_mode) & 0o077
+    ]
     return findings or [Finding(True, f"Secrets in {directory} are yours alone; back the at-rest key up apart.")]
 
 

@@ -10,7 +10,7 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,11 @@ def ensure_data_dir(data_dir: Path) -> None:
         raise DataDirectoryError(f"{data_dir} can be written by others: chmod go-w '{data_dir}'")
     if not os.access(data_dir, os.W_OK | os.X_OK):
         raise DataDirectoryError(f"{data_dir} cannot be written: chmod u+rwx '{data_dir}', or {_ELSEWHERE}")
+
+
+def kept_in_files(data_dir: Path, **configured: SecretStr | None) -> Sequence[Path]:
+    """Where the secrets are that are not configured, whether they are there or not."""
+    return [data_dir / "secrets" / name for name in _WHOLE if configured.get(name) is None]
 
 
 def ensure_secrets(

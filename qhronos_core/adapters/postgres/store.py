@@ -140,6 +140,9 @@ class PostgresStore:
             "durable": durable,  # False: the server may lose what it has acknowledged
         }
 
+    async def damage(self) -> Sequence[str]:
+        return ()  # the server's own business
+
     async def migrate(self) -> Sequence[str]:
         return await schema.migrate(self._conninfo, connect_timeout=self._settings.connect_timeout)
 

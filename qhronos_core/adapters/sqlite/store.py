@@ -109,6 +109,16 @@ class SqliteStore:
             return {**told, "problem": self._file.problem or f"{type(error).__name__}: {error}"}
         return {**told, "migrations": [migration.name for migration in applied]}
 
+    async def damage(self) -> Sequence[str]:
+        def check(connection: sqlite3.Connection) -> Sequence[str]:
+            try:
+                found = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
+            except sqlite3.DatabaseError as error:  # so damaged that it cannot even be looked at
+                return [str(error)]
+            return [] if found == ["ok"] else found
+
+        return await self._readers.read(check)
+
     async def migrate(self) -> Sequence[str]:
         return await self._writer.write(lambda connection: migrating.migrate(connection, self._clock.now()))
 

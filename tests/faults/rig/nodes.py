@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 MASTER = "fault-suite-master-token-0123456789abcdef"
 ROOT = Path(__file__).parents[3]
@@ -75,10 +75,13 @@ class Cluster:
         planted: str = "",
         environ: Mapping[str, str] | None = None,
         under: Sequence[str] = (),
+        logs: IO[bytes] | None = None,
+        **how: Any,
     ) -> "Node":
         """Start a node and wait until it answers (or, with a failpoint, until it answers or is dead).
 
         `environ`: for this node, over all else. `under`: a command the node is run by, as `faketime` or `prlimit`.
+        `logs`: elsewhere than in its file. `how` goes to Popen.
         """
         port = free_port()
         log = (self.directory / f"node-{number}.log").open("ab")
@@ -88,8 +91,9 @@ class Cluster:
             [*under, sys.executable, *program, "serve", "--port", str(port)],
             cwd=ROOT,
             env=self.environ(failpoint, environ),
-            stdout=log,
-            stderr=log,
+            stdout=logs or log,
+            stderr=logs or log,
+            **how,
         )
         log.close()
         node = self.nodes[number] = Node(process, port, self.directory / f"node-{number}.log")
