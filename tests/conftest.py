@@ -1,17 +1,40 @@
 """Private servers for whoever asks, and an honest end: what could not run is named, and in CI it fails the run."""
 
 import asyncio
+import logging
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from typing import TextIO, cast
 
 import psycopg
 import pytest
 
+from qhronos_core.adapters.local.logs import configure
+from tests.canaries import met_in
 from tests.servers import Postgres, Redis, ServerMissing, private_postgres, private_redis
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_are_those_of_production() -> None:
+    """At debug level, and a field that is not on the list fails (security.md §5). Clients of the tests are not ours."""
+    configure("debug", "json", stream=cast("TextIO", _PresentStderr()), strict=True)
+    for client in ("httpx2", "httpcore2", "websockets.client"):
+        logging.getLogger(client).setLevel(logging.WARNING)
+
+
+class _PresentStderr:
+    """Wherever pytest has it at that moment."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +103,22 @@ def redis_url(redis_server: Redis) -> str:
     """The run's Redis, emptied before this test."""
     redis_server.flush()
     return redis_server.url
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """S34: no test's log (at debug level) or output holds a secret of the shared fixtures."""
+    report = yield
+    met = [
+        f"{name} in {section}"
+        for section, text in report.sections
+        if section.endswith(report.when)
+        for name in met_in(text)
+    ]
+    if met and report.outcome != "failed":
+        report.outcome = "failed"
+        report.longrepr = f"A secret was logged or printed: {'; '.join(met)}."
+    return report
 
 
 def _not_run(config: pytest.Config) -> Counter[str]:

@@ -26,10 +26,10 @@ from qhronos_core.usecases.waits import WaitCases
 from qhronos_core.wiring import Core
 from qhronos_mcp.mcp_server.http import McpOverHttp
 from qhronos_mcp.verifier import Verifier
+from tests.canaries import JWT_SECRET, MASTER
 from tests.faces.mcp.speakers import Speaker, in_its_own_task, speaking
 from tests.world import World
 
-MASTER = "m" * 16 + "a" * 16 + "z" * 16
 ACCESS: Final = {"alice": "write", "bob": "write", "reader": "read", "admin": "admin"}
 """Bearers, by name. The reader is another token of alice, for reading."""
 
@@ -79,7 +79,7 @@ class House:
 def core_of(world: World, settings: Settings, signals: Signals) -> Core:
     signer = Jwt(
         key_id="1",
-        secret="s" * 20 + "e" * 20,
+        secret=JWT_SECRET,
         previous_secrets={},
         issuer="qhronos",
         audience="qhronos",

@@ -23,12 +23,12 @@ from qhronos_core.usecases.tokens import TokenCases
 from qhronos_core.usecases.waits import WaitCases
 from qhronos_core.wiring import Core
 from qhronos_mcp.app import build_app
+from tests.canaries import AT_REST_KEY as AT_REST_KEY
+from tests.canaries import JWT_SECRET as JWT_SECRET
+from tests.canaries import MASTER as MASTER
+from tests.canaries import METRICS_TOKEN as METRICS_TOKEN
 from tests.world import World, a_world
 
-MASTER: Final = "master-token-of-the-tests-0123456789abcdef"
-JWT_SECRET: Final = "jwt-secret-of-the-tests-0123456789abcdef"
-AT_REST_KEY: Final = bytes(range(32))
-METRICS_TOKEN: Final = "metrics-token-of-the-tests"
 BASE: Final = "http://localhost"
 NO_LIMITS: Final = {name: {"per_minute": 0, "burst": 1} for name in ("master", "admin", "read_write")}
 

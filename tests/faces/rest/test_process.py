@@ -18,7 +18,7 @@ from typing import Any, Final
 import httpx2
 import pytest
 
-from tests.faces.rest.house import AT_REST_KEY, JWT_SECRET, MASTER
+from tests.canaries import AT_REST_KEY, JWT_SECRET, MASTER, none_in
 
 ROOT: Final = Path(__file__).parents[3]
 
@@ -88,6 +88,8 @@ def serving(data_dir: Path, **more: str) -> Iterator[Running]:
         finally:
             process.kill()
             process.wait()
+    reader.join(timeout=5)
+    none_in("".join(log))
 
 
 @pytest.fixture(scope="module")

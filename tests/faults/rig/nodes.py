@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-MASTER = "fault-suite-master-token-0123456789abcdef"
+from tests.canaries import JWT_SECRET, none_in
+from tests.canaries import MASTER as MASTER
+
 ROOT = Path(__file__).parents[3]
-SECRET = "fault-suite-jwt-secret-0123456789abcdefghij"
 
 
 def free_port() -> int:
@@ -47,7 +48,7 @@ class Cluster:
             "QHRONOS_CONFIG": str(config),
             "QHRONOS_DATA_DIR": str(self.directory / "data"),
             "QHRONOS_MASTER_TOKEN": MASTER,
-            "QHRONOS_JWT_SECRET": SECRET,
+            "QHRONOS_JWT_SECRET": JWT_SECRET,
             "QHRONOS_EGRESS__ALLOW_LOOPBACK": "true",
             "QHRONOS_SCHEDULER__LEASE": self.lease,
             "QHRONOS_SCHEDULER__POLL": "1s",
@@ -103,6 +104,8 @@ class Cluster:
     def end(self) -> None:
         for node in self.nodes.values():
             node.kill()
+        for log in self.directory.glob("node-*.log"):
+            none_in(log.read_text(errors="replace"))
 
 
 @dataclass
