@@ -241,6 +241,8 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
             tally=tally,
         )
         enabled = settings.scheduler.enabled if run_scheduler is None else run_scheduler
+        if enabled:
+            _say_what_is_lifted(settings)
         tokens = keys.tokens(store, clock, signals)
         core = Core(
             settings=settings,
@@ -521,11 +523,22 @@ async def _callbacks(settings: Settings, stack: AsyncExitStack) -> Callbacks:
         policy, proxy_url=proxy.get_secret_value() if proxy else None, per_address=settings.delivery.per_host
     )
     development = Egress(lifted(policy, origins), per_address=settings.delivery.per_host)
-    if origins:
-        _log.warning("events_dev_origins_may_be_called_back", count=len(origins))
     return EgressCallbacks(
         await stack.enter_async_context(outside), await stack.enter_async_context(development), policy, origins
     )
+
+
+def _say_what_is_lifted(settings: Settings) -> None:
+    """Loudly (S30): whoever may schedule can reach these from here on."""
+    egress, origins = settings.egress, settings.events.dev_origins
+    if egress.allow_loopback:
+        _log.warning("egress_may_call_this_machine")
+    if egress.allow_networks:
+        _log.warning("egress_may_call_private_networks", count=len(egress.allow_networks))
+    if egress.allow_http:
+        _log.warning("egress_may_call_without_tls")
+    if origins:
+        _log.warning("events_dev_origins_may_be_called_back", count=len(origins))
 
 
 def _egress_policy(settings: Settings) -> "EgressPolicy":

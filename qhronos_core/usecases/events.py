@@ -47,6 +47,7 @@ NEXT_RUNS: Final = 3
 PREVIEW_LIMIT: Final = 100
 SNOOZE_MOST: Final = timedelta(days=366)
 SECRET_OVERLAP: Final = timedelta(hours=24)
+_ASKED_APART: Final = ("skip_next", "snooze", "status")  # what is asked of an event and is no field of it
 SIGN_ALONG: Final = 4  # earlier secrets at most, the latest: each is a signature in one header line
 CHAIN_WITHIN: Final = timedelta(hours=1)
 CHAIN_LIMIT: Final = 10
@@ -192,14 +193,14 @@ class EventCases:
             return None
         if not access.may(caller, READ, found[0].labels):
             raise KeyTakenError()
-        access.require(caller, WRITE, found[0])
+        await audited(self._store, caller, "update", lambda: access.require(caller, WRITE, found[0]), found[0].id)
         return found[0]
 
     async def _created(self, draft: Draft, *, caller: Principal, dry_run: bool, once: Once | None) -> EventAnswer:
         now = await self._store.now()
         given = changed_fields(draft, None)
         tags = given.get("tags", ())
-        labels = access.labels_at_creation(caller, tags)
+        labels = await audited(self._store, caller, "create", lambda: access.labels_at_creation(caller, tags))
         event_id = new_event_id(now)
         paused = draft.get("status") is EventStatus.PAUSED or draft.get("paused_until") is not None
         event = Event(
@@ -266,7 +267,10 @@ class EventCases:
     ) -> EventAnswer:
         now = await self._store.now()
         changed = dict(changed_fields(draft, was))
-        labels = access.labels_after_update(caller, changed.get("tags", was.tags), was.labels)
+        tags = changed.get("tags", was.tags)
+        labels = await audited(
+            self._store, caller, "update", lambda: access.labels_after_update(caller, tags, was.labels), was.id
+        )
         if labels != was.labels:
             changed["labels"] = labels
         ruled = bool(_RULE & changed.keys())
@@ -305,7 +309,10 @@ class EventCases:
             (EventStatus.ACTIVE, EventStatus.PAUSED): EntryKind.EVENT_PAUSED,
             (EventStatus.PAUSED, EventStatus.ACTIVE): EntryKind.EVENT_RESUMED,
         }.get((was.status, event.status), EntryKind.EVENT_UPDATED)
-        changed_names = sorted(changed.keys() - {"labels", "anchor_at"})
+        asked = {name for name in _ASKED_APART if draft.given(name)}
+        if event.secrets is not was.secrets:
+            asked.add("secrets")
+        changed_names = sorted((changed.keys() | asked) - {"labels", "anchor_at"})
         changes.entries.append(
             Entry(now, kind, event.id, actor=caller.sub, detail={**who(caller), "fields": changed_names})
         )

@@ -37,7 +37,7 @@ from qhronos_core.ports import (
     Store,
 )
 from qhronos_core.tally import Tally
-from qhronos_core.usecases.audit import audited
+from qhronos_core.usecases.audit import audited, told_by, who
 from qhronos_core.usecases.decide import decided
 from qhronos_core.usecases.once import Once, replayed
 
@@ -130,7 +130,7 @@ class OccurrenceCases:
         if not caller.writes:
             return []
         taken = await self._store.claim_inbox(
-            query, access.reach(caller, WRITE), holder=caller.holder, actor=caller.sub
+            query, access.reach(caller, WRITE), holder=caller.holder, actor=caller.sub, told=who(caller)
         )
         if taken:
             await self._signals.announce(Stirred(min(row.due_at for row in taken if row.due_at is not None)))
@@ -163,6 +163,7 @@ class OccurrenceCases:
             if leased and was.holder != caller.holder:
                 raise NotHeldError()
             move = judgement.acknowledged(event, was, word, at=now, actor=caller.sub, delay=wait, note=note)
+            move = told_by(caller, move) if move else None
             answer = OccurrenceAnswer(move.now if move else was, event)
             changes = Changes(moves=[move] if move else [], at=now)
             if once is not None:
@@ -216,7 +217,7 @@ class OccurrenceCases:
             event_id = found.event.id
             await audited(self._store, caller, "retry", lambda: _require_write(caller, found.event), event_id)
             now = await self._store.now()
-            move = judgement.retried(found.event, found.occurrence, at=now, actor=caller.sub)
+            move = told_by(caller, judgement.retried(found.event, found.occurrence, at=now, actor=caller.sub))
             answer = OccurrenceAnswer(move.now, found.event)
             changes = Changes(moves=[move], at=now)
             if once is not None:
@@ -231,9 +232,10 @@ class OccurrenceCases:
         self, query: OccurrenceQuery, *, caller: Principal, dry_run: bool = False
     ) -> Sequence[OccurrenceAnswer]:
         """The same for every failed or missed occurrence that matches and may be written, at most 1,000."""
-        access.require_writer(caller)
+        await audited(self._store, caller, "retry", lambda: access.require_writer(caller))
         if query.event_id is not None:
-            _require_write(caller, await self._event(query.event_id, caller))
+            event = await self._event(query.event_id, caller)
+            await audited(self._store, caller, "retry", lambda: _require_write(caller, event), event.id)
         states = (query.states or frozenset({FAILED, MISSED})) & {FAILED, MISSED}
         if not states:
             raise InvalidInputError.of("status", "Only failed and missed occurrences can be sent again.")

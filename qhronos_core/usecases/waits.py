@@ -11,6 +11,7 @@ from qhronos_core.domain.access import READ, WRITE, Principal
 from qhronos_core.domain.errors import LimitedError, NotFoundError
 from qhronos_core.domain.ids import new_id
 from qhronos_core.ports import InboxQuery, Signals, Stirred, Store, Wait, WaitState
+from qhronos_core.usecases.audit import who
 from qhronos_core.usecases.occurrences import OccurrenceAnswer
 
 WAITS: Final = 20  # that one principal may have going at once
@@ -78,7 +79,12 @@ class WaitCases:
             return Looked(wait)
         if not wait.occurrence_ids and caller.writes:
             taken = await self._store.claim_inbox(
-                wait.query, access.reach(caller, WRITE), holder=caller.holder, actor=caller.sub, wait_id=wait.id
+                wait.query,
+                access.reach(caller, WRITE),
+                holder=caller.holder,
+                actor=caller.sub,
+                told=who(caller),
+                wait_id=wait.id,
             )
             if taken:
                 await self._signals.announce(Stirred(min(row.due_at for row in taken if row.due_at is not None)))

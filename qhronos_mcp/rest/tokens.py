@@ -31,9 +31,9 @@ async def revoke_token(request: Request) -> Response:
 
 
 async def list_audit(request: Request) -> Response:
-    since, caller, journal = instant_in(request, "from"), caller_of(request), core_of(request).journal
+    since, caller, store = instant_in(request, "from"), caller_of(request), core_of(request).store
     return await listed(
         request,
-        lambda page, count: audit_trail(journal, since=since, page=page, caller=caller, count=count),
+        lambda page, count: audit_trail(store, since=since, page=page, caller=caller, count=count),
         views.audit,
     )

@@ -9,7 +9,7 @@ import pytest
 
 from qhronos_core import config
 from qhronos_core.domain.access import Principal
-from qhronos_core.domain.errors import StartRefusedError
+from qhronos_core.domain.errors import InvalidInputError, StartRefusedError
 from qhronos_core.domain.ids import EventId
 from qhronos_core.ports import KeyMissingError
 from qhronos_core.wiring import Core, open_core
@@ -112,3 +112,42 @@ async def test_secrets_of_a_key_that_is_not_kept_are_told_of_with_what_to_put_ba
         assert "Left as they are: 1" in await rotated(core)
         with pytest.raises(KeyMissingError, match="lacks the key"):
             await core.events.update(event_id, {"hmac_secret": None}, caller=MASTER)
+
+
+async def test_what_is_lifted_of_the_deny_list_is_said_at_the_start_and_only_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S30: by configuration alone, and loudly; a command that sends nothing says nothing."""
+    lifted = {
+        "QHRONOS_EGRESS__ALLOW_LOOPBACK": "true",
+        "QHRONOS_EGRESS__ALLOW_NETWORKS": "10.1.0.0/16,192.168.7.0/24",
+        "QHRONOS_EGRESS__ALLOW_HTTP": "true",
+    }
+    async with open_core(settings(tmp_path / "a", **lifted), run_scheduler=False):
+        assert "egress_may_call" not in caplog.text
+    async with open_core(settings(tmp_path / "b")):
+        assert "egress_may_call" not in caplog.text
+    async with open_core(settings(tmp_path / "c", **lifted)):
+        warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    for what in ("this_machine", "private_networks", "without_tls"):
+        assert any(f"egress_may_call_{what}" in line for line in warned), warned
+
+
+@pytest.mark.parametrize(
+    "lifting",
+    [
+        {"egress": {"allow_loopback": True}},
+        {"allow_loopback": True},
+        {"allow_networks": ["127.0.0.0/8"]},
+        {"action": {"type": "webhook", "params": {"url": "https://127.0.0.1/", "allow_loopback": True}}},
+        {"action": {"type": "webhook", "params": {"url": "https://10.0.0.1/"}}},
+        {"action": {"type": "apicall", "params": {"url": "https://[::1]/", "allow_networks": ["::1/128"]}}},
+        {"webhook": "https://localhost/"},
+    ],
+)
+async def test_no_event_lifts_anything(tmp_path: Path, lifting: dict[str, Any]) -> None:
+    """S30: an attempt by the API is refused."""
+    async with open_core(settings(tmp_path), run_scheduler=False) as core:
+        with pytest.raises(InvalidInputError):
+            await core.events.create({"name": "n", "schedule": "@daily", **lifting}, caller=MASTER)
+        assert await core.store.events.count_live("master") == 0

@@ -195,7 +195,14 @@ class Claiming:
         return await self._dispatch.again(write)
 
     async def claim_inbox(
-        self, query: InboxQuery, reach: Reach, *, holder: str, actor: str, wait_id: UUID | None
+        self,
+        query: InboxQuery,
+        reach: Reach,
+        *,
+        holder: str,
+        actor: str,
+        told: Mapping[str, Any] | None,
+        wait_id: UUID | None,
     ) -> Sequence[Occurrence]:
         where = Where().inbox(query, reach)
         lock_free: LiteralString = f"""
@@ -233,7 +240,7 @@ class Claiming:
                     lease_until=until,
                     due_at=until if expiry is None else min(until, expiry),
                 )
-                entry = Entry(now, EntryKind.OCCURRENCE_CLAIMED, was.event_id, was.id, actor)
+                entry = Entry(now, EntryKind.OCCURRENCE_CLAIMED, was.event_id, was.id, actor, told or {})
                 moves.append(Move(was, taken, entries=(entry,)))
             if moves:
                 if wait_id is not None:

@@ -87,9 +87,16 @@ class PostgresStore:
         return await self._claiming.settle(moves)
 
     async def claim_inbox(
-        self, query: InboxQuery, reach: Reach, *, holder: str, actor: str, wait_id: UUID | None = None
+        self,
+        query: InboxQuery,
+        reach: Reach,
+        *,
+        holder: str,
+        actor: str,
+        told: Mapping[str, Any] | None = None,
+        wait_id: UUID | None = None,
     ) -> Sequence[Occurrence]:
-        return await self._claiming.claim_inbox(query, reach, holder=holder, actor=actor, wait_id=wait_id)
+        return await self._claiming.claim_inbox(query, reach, holder=holder, actor=actor, told=told, wait_id=wait_id)
 
     async def still_wanted(self, claims: Sequence[Claim]) -> frozenset[OccurrenceId]:
         return await self._claiming.still_wanted(claims)

@@ -205,7 +205,14 @@ def _one(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any]) ->
 
 
 def claim_inbox(
-    connection: sqlite3.Connection, query: InboxQuery, reach: Reach, *, holder: str, actor: str, now: datetime
+    connection: sqlite3.Connection,
+    query: InboxQuery,
+    reach: Reach,
+    *,
+    holder: str,
+    actor: str,
+    told: Mapping[str, Any] | None,
+    now: datetime,
 ) -> Sequence[Occurrence]:
     wanted = free_in_inbox(query, reach, now)
     sql = f"""
@@ -232,7 +239,7 @@ def claim_inbox(
                     lease_until=lapse,
                     due_at=min(lapse, expiry) if expiry else lapse,
                 ),
-                entries=(Entry(now, EntryKind.OCCURRENCE_CLAIMED, item.event_id, item.id, actor),),
+                entries=(Entry(now, EntryKind.OCCURRENCE_CLAIMED, item.event_id, item.id, actor, told or {}),),
             )
         )
         if len(taken) == query.limit:

@@ -64,13 +64,20 @@ class SqliteStore:
         return await self._writer.write(lambda connection: claims.settle(connection, moves, self._clock.now()))
 
     async def claim_inbox(
-        self, query: InboxQuery, reach: Reach, *, holder: str, actor: str, wait_id: UUID | None = None
+        self,
+        query: InboxQuery,
+        reach: Reach,
+        *,
+        holder: str,
+        actor: str,
+        told: Mapping[str, Any] | None = None,
+        wait_id: UUID | None = None,
     ) -> Sequence[Occurrence]:
         def work(connection: sqlite3.Connection) -> Sequence[Occurrence]:
             now = self._clock.now()
             if wait_id is not None and not waits.may_claim(connection, wait_id):
                 return []
-            taken = claims.claim_inbox(connection, query, reach, holder=holder, actor=actor, now=now)
+            taken = claims.claim_inbox(connection, query, reach, holder=holder, actor=actor, told=told, now=now)
             if wait_id is not None and taken:
                 waits.record(connection, wait_id, [row.id for row in taken], now)
             return taken
