@@ -538,8 +538,9 @@ class Store(Protocol):
         """Lease up to `query.limit` free inbox items to `holder`, each for its event's `ack_timeout`; earliest handed over first.
 
         `reach` is of the WRITE level. Two holders never hold one item at a time. The fence grows, the state stays
-        `dispatched`, and `due_at` becomes the earlier of the lease's end and the expiry. `told` is the detail
-        of each entry. With `wait_id`, what was taken is written into that wait in the same transaction; nothing is taken for one that has ended or has its own.
+        `dispatched`, and `due_at` becomes the earlier of the lease's end and the expiry. `told` is the detail of each
+        entry. With `wait_id`, what was taken is written into that wait in the same transaction; nothing is taken for
+        one that has ended or has its own.
         """
         ...
 
