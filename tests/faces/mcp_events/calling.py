@@ -99,3 +99,16 @@ def verified(got: tuple[dict[str, str], bytes], secret: str, at: datetime) -> No
     stamp = datetime.fromtimestamp(int(headers["webhook-timestamp"]), tz=UTC)
     signature = Webhook(secret).sign(headers["webhook-id"], stamp, body.decode())
     assert signature in headers["webhook-signature"].split(" ")
+
+
+async def forgotten(house: House) -> None:
+    """All of the journal goes, as retention lets it go."""
+    now = house.now
+    long_ago = now - timedelta(days=10_000)
+    await house.world.store.retire(
+        occurrences_before=long_ago,
+        attempts_before=long_ago,
+        journal_before=now + timedelta(seconds=1),
+        deleted_before=long_ago,
+        limit=1_000,
+    )

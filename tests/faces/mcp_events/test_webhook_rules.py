@@ -15,23 +15,9 @@ from qhronos_core.usecases import subscriptions
 from tests.faces.mcp.house import House, a_house
 from tests.faces.mcp.speakers import MODERN
 from tests.faces.mcp_events.asking import ask, refusal
-from tests.faces.mcp_events.calling import Caller, a_secret, origin_of, verified, wired
+from tests.faces.mcp_events.calling import Caller, a_secret, forgotten, origin_of, verified, wired
 from tests.faces.mcp_events.receiver import Receiver, a_receiver
 from tests.world import World
-
-
-async def forgotten(house: House) -> None:
-    """All of the journal goes, as retention lets it go."""
-    now = house.now
-    long_ago = now - timedelta(days=10_000)
-    await house.world.store.retire(
-        occurrences_before=long_ago,
-        attempts_before=long_ago,
-        journal_before=now + timedelta(seconds=1),
-        deleted_before=long_ago,
-        limit=1_000,
-    )
-
 
 # --- the key ---------------------------------------------------------------------------------------------
 
