@@ -53,6 +53,7 @@ class Occurrence:
         its event was paused runs all the same.
     inbox_at: set while an inbox item awaits its acknowledgement: when it was (last) handed over.
     ordinal: the nth planned instant of the event (from 1): what `max_occurrences` counts; 0 for a trigger.
+    deliveries: how often an inbox item was claimed, over all rounds.
     lane: where it waits while more is due than can be taken: the lanes are served in turn (F39).
     """
 
@@ -85,6 +86,7 @@ class Occurrence:
     acknowledged_at: datetime | None = None
     finished_at: datetime | None = None
     lane: int = 0
+    deliveries: int = 0
 
     @property
     def finished(self) -> bool:

@@ -405,7 +405,7 @@ class OccurrenceShown(View):
 
 
 class Claimed(Part):
-    """One inbox item in this agent's hands until `lease_until`. `delivery`: how often it has been handed out."""
+    """One inbox item in this agent's hands until `lease_until`. `delivery`: how often it has been handed out, this time included."""
 
     id: str
     event: str
@@ -428,7 +428,7 @@ class Claimed(Part):
             due=spoken(occurrence.scheduled_at, event.timezone),
             late=duration(late) if late >= LATE_FROM else None,
             lease_until=spoken(occurrence.lease_until or claimed_at, event.timezone),
-            delivery=max(1, occurrence.fence // 2),
+            delivery=occurrence.deliveries,
             caught_up=_caught_up(occurrence, event),
             by=written_by(event, caller),
             untrusted=Untrusted.of(event, note=occurrence.note),

@@ -237,6 +237,7 @@ class Claiming:
                     fence=was.fence + 1,
                     holder=holder,
                     claimed_at=now,
+                    deliveries=was.deliveries + 1,
                     lease_until=until,
                     due_at=until if expiry is None else min(until, expiry),
                 )

@@ -39,7 +39,8 @@ WRITE_MOVES: Final[LiteralString] = f"""
                     attempts_before = m.attempts_before, round = m.round, event_version = m.event_version,
                     held = m.held, inbox_at = m.inbox_at, lease_until = m.lease_until, node = m.node,
                     holder = m.holder, claimed_at = m.claimed_at, missed = m.missed, missed_since = m.missed_since,
-                    reason = m.reason, note = m.note, acknowledged_at = m.acknowledged_at, finished_at = m.finished_at
+                    reason = m.reason, note = m.note, acknowledged_at = m.acknowledged_at, finished_at = m.finished_at,
+                    deliveries = m.deliveries
                FROM m
               WHERE o.id = m.id AND o.fence = m.was_fence AND o.state = m.was_state
           RETURNING o.id),

@@ -50,18 +50,18 @@ OCCURRENCE: Final[LiteralString] = """
     o.id, o.event_id, o.scheduled_at, o.created_at, o.updated_at, o.round_began_at, o.due_at, o.cause, o.state, o.advances,
     o.ordinal, o.fence, o.attempts_made, o.attempts_before, o.round, o.event_version, o.held, o.inbox_at, o.lease_until,
     o.node, o.holder, o.claimed_at, o.missed, o.missed_since, o.reason, o.note, o.acknowledged_at, o.finished_at,
-    o.lane"""
+    o.lane, o.deliveries"""
 OCCURRENCE_TYPES: Final[LiteralString] = """
     id uuid, event_id uuid, scheduled_at timestamptz, created_at timestamptz, updated_at timestamptz,
     round_began_at timestamptz, due_at timestamptz, cause text, state text, advances boolean, ordinal int, fence int,
     attempts_made int, attempts_before int, round int, event_version int, held text, inbox_at timestamptz,
     lease_until timestamptz, node text, holder text, claimed_at timestamptz, missed int, missed_since timestamptz,
     reason text, note text, acknowledged_at timestamptz, finished_at timestamptz,
-    lane int"""
+    lane int, deliveries int"""
 OCCURRENCE_COLUMNS: Final[LiteralString] = """
     id, event_id, scheduled_at, created_at, updated_at, round_began_at, due_at, cause, state, advances, ordinal, fence,
     attempts_made, attempts_before, round, event_version, held, inbox_at, lease_until, node, holder, claimed_at, missed,
-    missed_since, reason, note, acknowledged_at, finished_at, lane"""
+    missed_since, reason, note, acknowledged_at, finished_at, lane, deliveries"""
 
 
 def occurrence_of(row: Row) -> Occurrence:

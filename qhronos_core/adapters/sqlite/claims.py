@@ -236,6 +236,7 @@ def claim_inbox(
                     fence=item.fence + 1,
                     holder=holder,
                     claimed_at=now,
+                    deliveries=item.deliveries + 1,
                     lease_until=lapse,
                     due_at=min(lapse, expiry) if expiry else lapse,
                 ),

@@ -132,7 +132,7 @@ OCCURRENCE_COLUMNS: Final = (
     "id", "event_id", "scheduled_at", "created_at", "updated_at", "round_began_at", "due_at", "cause", "state",
     "advances", "ordinal", "fence", "attempts_made", "attempts_before", "round", "event_version", "held", "inbox_at",
     "lease_until", "node", "holder", "claimed_at", "missed", "missed_since", "reason", "note", "acknowledged_at",
-    "finished_at", "lane",
+    "finished_at", "lane", "deliveries",
 )  # fmt: skip
 OCCURRENCE_BLOBS: Final = ("id", "event_id")
 # What a step of an occurrence may change; the rest is said once, when the row is planned.
@@ -179,6 +179,7 @@ def occurrence_row(occurrence: Occurrence) -> Row:
         stamp(occurrence.acknowledged_at),
         stamp(occurrence.finished_at),
         occurrence.lane,
+        occurrence.deliveries,
     )
 
 
@@ -213,6 +214,7 @@ def occurrence_of(row: Row) -> Occurrence:
         instant(row[26]),
         instant(row[27]),
         row[28],
+        row[29],
     )
 
 

@@ -43,7 +43,13 @@ async def test_a_taken_item_is_leased_to_its_holder_for_the_events_ack_timeout(s
     lapse = clock.now() + timedelta(minutes=3)
     assert taken == await row(store, item)
     assert taken == item.changed(
-        clock.now(), fence=3, holder="h", claimed_at=clock.now(), lease_until=lapse, due_at=lapse
+        clock.now(),
+        fence=3,
+        deliveries=1,
+        holder="h",
+        claimed_at=clock.now(),
+        lease_until=lapse,
+        due_at=lapse,
     )
     (entry,) = await journal(store)
     assert (entry.kind, entry.occurrence_id, entry.actor) == (EntryKind.OCCURRENCE_CLAIMED, item.id, "ada")

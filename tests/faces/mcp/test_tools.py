@@ -323,6 +323,22 @@ async def test_later_offers_it_again_and_a_lapsed_lease_does_too(alice: Speaker,
     assert (third["id"], third["delivery"]) == (item["id"], 3)
 
 
+async def test_a_delivery_is_a_claim_and_nothing_else_counts(alice: Speaker, house: House) -> None:
+    await house.event(key="k")
+    for _ in range(3):
+        await alice.call("update_event", event_id="k", do="snooze", until="20m")
+    await alice.call("update_event", event_id="k", do="pause")
+    await alice.call("update_event", event_id="k", do="resume")
+    await house.comes_due(timedelta(hours=2))
+    [item] = (await alice.call("wait_for_occurrences"))["occurrences"]
+    assert item["delivery"] == 1
+    await alice.call("acknowledge_occurrence", occurrence_id=item["id"], outcome="failed")
+    await alice.call("trigger", occurrence_id=item["id"])
+    await house.comes_due(timedelta(0))
+    [again] = (await alice.call("wait_for_occurrences"))["occurrences"]
+    assert (again["id"], again["delivery"]) == (item["id"], 2)
+
+
 async def test_only_what_was_asked_for_is_claimed(alice: Speaker, house: House) -> None:
     await house.event(key="a", tags=["red"])
     await house.event(key="b", tags=["blue"])
