@@ -187,6 +187,15 @@ class EventSave:
     was: Event | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one creator may have once all is written. None: not counted."""
+
+    created_by: str
+    events: int | None = None
+    runs_per_day: int | None = None
+
+
 @dataclass(slots=True)
 class Changes:
     """All that one decision writes, in one transaction or not at all. Filled by a use case, committed once.
@@ -212,6 +221,7 @@ class Changes:
     answer: RememberedAnswer | None = None
     zones_version: str | None = None  # planned rows follow this release of the time zones now
     at: datetime | None = None  # the instant written by sweeps
+    quota: Quota | None = None  # counted with what is written, and with what others write meanwhile: over it is stale
 
 
 class Events(Protocol):
@@ -502,7 +512,7 @@ class Store(Protocol):
         """Write all of it; how many occurrences `cancel_unfinished` has cancelled.
 
         Raises:
-            StaleError: something it was decided on has moved; nothing was written.
+            StaleError: something it was decided on has moved, or a quota would be passed; nothing was written.
             KeyTakenError: another live event of the creator has the key.
             RepeatedRequestError: the answer's idempotency key is there already; nothing was written.
         """

@@ -32,6 +32,7 @@ from qhronos_core.ports import (
     EventSecrets,
     Listing,
     Page,
+    Quota,
     SecretKeeper,
     Signals,
     Stirred,
@@ -49,6 +50,8 @@ SNOOZE_MOST: Final = timedelta(days=366)
 SECRET_OVERLAP: Final = timedelta(hours=24)
 _ASKED_APART: Final = ("skip_next", "snooze", "status")  # what is asked of an event and is no field of it
 SIGN_ALONG: Final = 4  # earlier secrets at most, the latest: each is a signature in one header line
+_SIDE_BY_SIDE: Final = 1_000  # requests of one creator that may be under way at once
+_HELD_LOOKED_AT: Final = 1_000
 CHAIN_WITHIN: Final = timedelta(hours=1)
 CHAIN_LIMIT: Final = 10
 RUNS_PER_DAY_COUNTED: Final = 86_400
@@ -223,7 +226,7 @@ class EventCases:
         await self._check_destination(event.action)
         event, secret = self._sealed(event, draft, EventSecrets(), now)
         event = await self._with_provenance(_counted(event, now), caller, now)
-        await self._within_quota(event, caller, new=True)
+        quota = await self._within_quota(event, caller, new=True)
         planned = None if paused else planning.first(event, now)
         answer = replace(
             _answer(event, planned, now),
@@ -235,7 +238,9 @@ class EventCases:
         if dry_run:
             return answer
         entry = Entry(now, EntryKind.EVENT_CREATED, event.id, actor=caller.sub, detail=who(caller))
-        changes = Changes(saves=[EventSave(event)], planned=[planned] if planned else [], entries=[entry], at=now)
+        changes = Changes(
+            saves=[EventSave(event)], planned=[planned] if planned else [], entries=[entry], at=now, quota=quota
+        )
         await self._commit(changes, answer, once, now)
         return answer
 
@@ -293,7 +298,10 @@ class EventCases:
                 await self._store.commit(Changes(answer=once.remembered(answer, now), at=now))
             return answer
         event = replace(event, version=was.version + 1, updated_at=now)
-        await self._within_quota(event, caller, new=False)
+        adds = event.status is EventStatus.ACTIVE and (
+            was.status is not EventStatus.ACTIVE or event.runs_per_day > was.runs_per_day
+        )
+        quota = await self._within_quota(event, caller, new=False) if adds else None
         answer = replace(
             _answer(event, plan.planned, now),
             result="preview" if dry_run else "updated",
@@ -304,6 +312,7 @@ class EventCases:
         if dry_run:
             return answer
         changes = plan.changes
+        changes.quota = quota
         changes.saves.append(EventSave(event, was))
         kind = {
             (EventStatus.ACTIVE, EventStatus.PAUSED): EntryKind.EVENT_PAUSED,
@@ -485,33 +494,48 @@ class EventCases:
         return replace(event, secrets=sealed, hmac_secret_set=secret is not None), made
 
     async def _with_provenance(self, event: Event, caller: Principal, now: datetime) -> Event:
-        """Who made it and from which occurrence (S47): an agent that schedules itself is stopped after ten quick links."""
-        held = await self._store.occurrences.held_by(caller.holder, 1)
+        """Who made it and from which occurrence (S47): an agent that schedules itself is stopped after ten quick links.
+
+        Of several occurrences in its hands the one at the end of the longest chain counts: a claim kept aside breaks none.
+        """
+        held = await self._store.occurrences.held_by(caller.holder, _HELD_LOOKED_AT)
         if not held:
             return event
-        parent = (await self._store.events.many([held[0].event_id])).get(held[0].event_id)
+        parents = await self._store.events.many([occurrence.event_id for occurrence in held])
+        depths = {row.id: parents[row.event_id].chain_depth for row in held if row.event_id in parents}
+        cause = max(held, key=lambda row: depths.get(row.id, -1))
         first = planning.first(event, now)
         quick = first is not None and first.scheduled_at - now <= CHAIN_WITHIN
-        depth = parent.chain_depth + 1 if parent is not None and quick else 0
+        depth = depths[cause.id] + 1 if cause.id in depths and quick else 0
         if depth >= CHAIN_LIMIT:
             raise ChainTooLongError()
-        return replace(event, caused_by=held[0].id, chain_depth=depth)
+        return replace(event, caused_by=cause.id, chain_depth=depth)
 
-    async def _within_quota(self, event: Event, caller: Principal, *, new: bool) -> None:
-        """Judged when an event is made or changed, never when it is due; write tokens only, per `sub`."""
+    async def _within_quota(self, event: Event, caller: Principal, *, new: bool) -> Quota | None:
+        """Judged when an event is made or changed, never when it is due; write tokens only, per `sub`.
+
+        What is close to its limit is counted again where it is written, since others write side by side.
+        """
         if caller.sees_all:
-            return
+            return None
         rules = self._rules
-        if new and rules.quota_events and await self._store.events.count_live(event.created_by) >= rules.quota_events:
-            raise QuotaExceededError(
-                f"You have {rules.quota_events} live events, the most allowed. Delete some you no longer need."
-            )
+        most = runs = None
+        if new and rules.quota_events:
+            left = rules.quota_events - await self._store.events.count_live(event.created_by) - 1
+            if left < 0:
+                raise QuotaExceededError(
+                    f"You have {rules.quota_events} live events, the most allowed. Delete some you no longer need."
+                )
+            most = rules.quota_events if left < _SIDE_BY_SIDE else None
         if rules.quota_runs_per_day:
             others = await self._store.events.runs_per_day(event.created_by, but=event.id)
-            if event.runs_per_day + others > rules.quota_runs_per_day:
+            left = rules.quota_runs_per_day - others - event.runs_per_day
+            if left < 0:
                 raise QuotaExceededError(
                     f"This would be over {rules.quota_runs_per_day} planned runs a day. Choose a longer interval."
                 )
+            runs = rules.quota_runs_per_day if left < _SIDE_BY_SIDE * event.runs_per_day else None
+        return None if most is None and runs is None else Quota(event.created_by, most, runs)
 
     async def _notices(
         self, event: Event, draft: Draft, table: Timetable | None, now: datetime, caller: Principal

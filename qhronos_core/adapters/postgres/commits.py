@@ -79,6 +79,15 @@ _REPLACE_EVENT: Final[LiteralString] = f"""
 """
 # What is not changed is not written back: it may have been sealed anew since the event was read.
 _REPLACE_ALL_BUT_SECRETS: Final[LiteralString] = _REPLACE_EVENT.replace("%(secrets)s", "secrets")
+_LOCK_CREATOR: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%(by)s, 6))"
+_WITHIN: Final = """
+    -- Of two that create side by side the second waits for the lock, and counts what the first has written.
+    SELECT true
+     WHERE (%(events)s::bigint IS NULL OR %(events)s >=
+               (SELECT count(*) FROM events WHERE created_by = %(by)s AND status <> 'deleted'))
+       AND (%(runs)s::bigint IS NULL OR %(runs)s >=
+               (SELECT coalesce(sum(runs_per_day), 0) FROM events WHERE created_by = %(by)s AND status = 'active'))
+"""
 _MINT: Final = """
     INSERT INTO tokens (jti, sub, access, scope, issued_at, expires_at, revoked_at)
     VALUES (%(jti)s, %(sub)s, %(access)s, %(scope)s, %(issued_at)s, %(expires_at)s, %(revoked_at)s)
@@ -106,6 +115,8 @@ class Commits:
         return await self._connections.transaction(write)
 
     async def _write(self, transaction: Transaction, changes: Changes) -> int:
+        if changes.quota is not None:
+            await transaction.send(_LOCK_CREATOR, {"by": changes.quota.created_by})
         if changes.answer is not None:  # first of all: a repeated request meets its answer, not its own effects
             await self._remember(transaction, changes.answer)
         replaced = [save.was for save in changes.saves if save.was is not None]
@@ -126,6 +137,9 @@ class Commits:
             cursor = await _save(transaction, save)
             if save.was is not None:
                 expected.append((cursor, 1))
+        if (quota := changes.quota) is not None:
+            limits = {"by": quota.created_by, "events": quota.events, "runs": quota.runs_per_day}
+            expected.append((await transaction.send(_WITHIN, limits), 1))
         if freed := frees(changes.moves):
             await free_queues(transaction, freed)
         await _write_tokens(transaction, changes)

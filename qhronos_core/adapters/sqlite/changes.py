@@ -4,7 +4,7 @@ import sqlite3
 from datetime import datetime
 from typing import Final
 
-from qhronos_core.adapters.sqlite.events import save_event
+from qhronos_core.adapters.sqlite.events import is_within, save_event
 from qhronos_core.adapters.sqlite.journal import write_entries
 from qhronos_core.adapters.sqlite.moves import INSERT_PLANNED, write_consequences, write_move
 from qhronos_core.adapters.sqlite.rows import OCCURRENCE_COLUMNS, occurrence_of, occurrence_row
@@ -32,6 +32,8 @@ def commit(connection: sqlite3.Connection, changes: Changes, now: datetime) -> i
         _plan(connection, planned)
     for save in changes.saves:
         save_event(connection, save)
+    if changes.quota is not None and not is_within(connection, changes.quota):
+        raise StaleError
     save_tokens(connection, changes.tokens)
     save_revocations(connection, changes.revocations)
     if changes.answer is not None:

@@ -24,10 +24,18 @@ from qhronos_core.domain.access import Reach
 from qhronos_core.domain.errors import EventNotFoundError, KeyTakenError, StaleError
 from qhronos_core.domain.event import Event
 from qhronos_core.domain.ids import EventId, TokenId, microseconds
-from qhronos_core.ports import Clock, EventQuery, EventSave, Listing, Page
+from qhronos_core.ports import Clock, EventQuery, EventSave, Listing, Page, Quota
 
 _COLUMNS: Final = columns(EVENT_COLUMNS)
 _WRITTEN: Final = (*EVENT_COLUMNS, *EVENT_COLUMNS_FOR_FINDING)
+
+
+# `<> 'deleted'` is said once more where it is implied: it is how an index knows that it serves.
+_COUNT_LIVE: Final = "SELECT count(*) FROM events WHERE created_by = ? AND status <> 'deleted'"
+_RUNS_PER_DAY: Final = """
+    SELECT coalesce(sum(runs_per_day), 0) FROM events
+     WHERE created_by = ? AND status = 'active' AND status <> 'deleted'
+"""
 
 
 class SqliteEvents:
@@ -105,16 +113,12 @@ class SqliteEvents:
         return await self._ids(sql, (*alike.parameters, limit))
 
     async def count_live(self, created_by: str) -> int:
-        sql = "SELECT count(*) FROM events WHERE created_by = ? AND status <> 'deleted'"
-        return await self._readers.read(lambda connection: int(connection.execute(sql, (created_by,)).fetchone()[0]))
+        return await self._readers.read(lambda connection: _counted(connection, _COUNT_LIVE, created_by))
 
     async def runs_per_day(self, created_by: str, *, but: EventId) -> int:
-        sql = """
-            SELECT coalesce(sum(runs_per_day), 0) FROM events
-             WHERE created_by = ? AND status = 'active' AND status <> 'deleted' AND id <> ?
-        """
-        parameters = (created_by, but.bytes)
-        return await self._readers.read(lambda connection: int(connection.execute(sql, parameters).fetchone()[0]))
+        return await self._readers.read(
+            lambda connection: _counted(connection, f"{_RUNS_PER_DAY} AND id <> ?", created_by, but.bytes)
+        )
 
     async def of_token(self, jti: TokenId) -> Sequence[EventId]:
         sql = "SELECT id FROM events WHERE created_jti = ? AND status <> 'deleted' ORDER BY created_at, id"
@@ -185,6 +189,17 @@ def _replace_texts(
     if not fresh:
         connection.execute(f"DELETE FROM {table.split(maxsplit=1)[0]} WHERE event_id = ?", (event_id.bytes,))
     connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(text, event_id.bytes) for text in sorted(texts)])
+
+
+def is_within(connection: sqlite3.Connection, quota: Quota) -> bool:
+    """Whether a creator has no more than that, as it is written so far."""
+    if quota.events is not None and _counted(connection, _COUNT_LIVE, quota.created_by) > quota.events:
+        return False
+    return quota.runs_per_day is None or _counted(connection, _RUNS_PER_DAY, quota.created_by) <= quota.runs_per_day
+
+
+def _counted(connection: sqlite3.Connection, sql: str, *parameters: object) -> int:
+    return int(connection.execute(sql, parameters).fetchone()[0])
 
 
 def end_events(connection: sqlite3.Connection, event_ids: Sequence[EventId]) -> None:
