@@ -21,6 +21,7 @@ from qhronos_core.config import ServerSettings, Settings
 from qhronos_core.domain.errors import StartRefusedError
 from qhronos_core.wiring import Core, open_core
 from qhronos_mcp.bounded_websocket import BoundedWebSocket
+from qhronos_mcp.mcp_server import compat
 from qhronos_mcp.mcp_server.http import McpOverHttp
 from qhronos_mcp.metrics import CoreMetrics, HttpMetrics
 from qhronos_mcp.middleware import Envelope, Guard, hosts_of, origins_of
@@ -32,6 +33,9 @@ from qhronos_mcp.web import web_routes
 from qhronos_mcp.welcome import welcome
 
 _LOG: Final = structlog.get_logger("qhronos.serve")
+ANSWERED_WITHIN: Final = (
+    0.5  # seconds that calls of the older protocol have for their answers, before their streams end
+)
 GRACEFUL: Final = 5  # seconds that requests under way have, once the node is told to stop
 KEEP_ALIVE: Final = 75  # longer than what balancers keep, so that they close first
 
@@ -85,6 +89,7 @@ def begin_stop(app: Starlette) -> None:
     app.state.core.begin_drain()
     app.state.mcp.hub.close()
     app.state.sockets.close()
+    asyncio.get_running_loop().call_later(ANSWERED_WITHIN, compat.end_streams)
 
 
 class Server(uvicorn.Server):
@@ -119,6 +124,7 @@ def serve(settings: Settings) -> None:
 
 
 async def _served(settings: Settings, listener: socket.socket, signals: "_Signals") -> None:
+    compat.keep_streams_open()
     async with open_core(settings) as core:
         app = build_app(core, settings)
         config = uvicorn_config(app, settings)

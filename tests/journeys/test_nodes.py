@@ -9,31 +9,30 @@ import asyncio
 import json
 import signal
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import httpx2
 import pytest
 from mcp.client.extension import ClientExtension
-from mcp.client.streamable_http import streamable_http_client
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 
 from qhronos_mcp.mcp_server.push import INBOX
 from tests.faces.mcp import test_waits
-from tests.faces.mcp.speakers import MODERN, Speaker, in_its_own_task, speaking
+from tests.faces.mcp.speakers import MODERN, Speaker
 from tests.faces.mcp.test_waits import Patient, task
-from tests.faces.mcp_events.asking import Frames, ask, headers, request
+from tests.faces.mcp_events.asking import Frames, ask
 from tests.faces.mcp_events.receiver import a_receiver
 from tests.faults.rig.nodes import Cluster, Node, a_cluster, free_port
+from tests.journeys import clients
+from tests.journeys.clients import WITHIN, frame, soon
 from tests.servers import Postgres, Redis, ServerMissing, private_redis
 
 T = TypeVar("T")
 
-WITHIN: Final = 20.0  # seconds: a machine may be busy, and what has not come by then was not told
 CALLBACK_PORT: Final = free_port()
 
 
@@ -83,46 +82,16 @@ class Pair:
         assert status == 201, made
         return str(made["id"])
 
-    @asynccontextmanager
-    async def speaker(
+    def speaker(
         self, node: Node, version: str, extensions: Sequence[ClientExtension] = ()
-    ) -> AsyncIterator[Speaker]:
-        async with httpx2.AsyncClient(headers=self.bearer, timeout=60) as http:
-            transport = streamable_http_client(f"http://127.0.0.1:{node.port}/mcp", http_client=http)
-            async with in_its_own_task(speaking(transport, version, extensions)) as speaker:
-                yield speaker
+    ) -> AbstractAsyncContextManager[Speaker]:
+        return clients.speaker(node, self.token, version, extensions)
 
-    @asynccontextmanager
-    async def stream(self, node: Node, **given: Any) -> AsyncIterator[Frames]:
-        body, url = request("events/stream", 7, **given), f"http://127.0.0.1:{node.port}/mcp"
-        async with (
-            httpx2.AsyncClient(headers=self.bearer, timeout=60) as http,
-            http.stream("POST", url, json=body, headers=headers("events/stream")) as answer,
-        ):
-            frames = Frames(answer)
-            await frames.notified("active")
-            yield frames
+    def stream(self, node: Node, **given: Any) -> AbstractAsyncContextManager[Frames]:
+        return clients.event_stream(node, self.token, **given)
 
-    @asynccontextmanager
-    async def socket(self, node: Node, **first: Any) -> AsyncIterator[ClientConnection]:
-        async with connect(f"ws://127.0.0.1:{node.port}/ws", additional_headers=self.bearer) as socket:
-            await socket.send(json.dumps(first))
-            assert (await frame(socket))["type"] == "ack"
-            yield socket
-
-    @property
-    def bearer(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}"}
-
-
-async def frame(socket: ClientConnection) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(await soon(socket.recv()))
-    return told
-
-
-async def soon(awaited: Awaitable[T]) -> T:
-    async with asyncio.timeout(WITHIN):
-        return await awaited
+    def socket(self, node: Node, **first: Any) -> AbstractAsyncContextManager[ClientConnection]:
+        return clients.socket(node, self.token, **first)
 
 
 async def until(true: Callable[[], Awaitable[T | None]]) -> T:
@@ -185,7 +154,8 @@ async def test_a_wait_on_the_other_node_is_answered(pair: Pair) -> None:
     event_id = await pair.event()
     async with pair.speaker(pair.b, MODERN) as speaker:
         wait = asyncio.create_task(speaker.call("wait_for_occurrences", event_id=event_id, seconds=50))
-        await until(lambda: open_on(pair.b, "waits"))
+        while not await clients.open_on(pair.b, "waits"):
+            await asyncio.sleep(0.05)
         occurrence_id = await pair.fire(event_id)
         assert [item["id"] for item in (await soon(wait))["occurrences"]] == [occurrence_id]
         async with pair.speaker(pair.a, "2025-11-25") as elsewhere:
@@ -328,12 +298,3 @@ async def test_all_of_them_hear_with_redis_flushed_stopped_and_back(polling: Pai
         async with gone.speaker(pair.b, MODERN) as speaker, speaker.watching(INBOX) as ear:
             assert (await asyncio.to_thread(pair.a.ask, "DELETE", f"/tokens/{jti}"))[0] == 200
             await soon(ear.ended.wait())
-
-
-async def open_on(node: Node, kind: str) -> float | None:
-    """How many of these a node has open; None: none."""
-    text = await asyncio.to_thread(node.text, "/metrics")
-    [count] = [
-        float(line.split()[1]) for line in text.splitlines() if line.startswith(f'qhronos_open{{kind="{kind}"}}')
-    ]
-    return count or None

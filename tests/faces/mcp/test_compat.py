@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+import sse_starlette.sse
+import uvicorn
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import MCPServer
@@ -78,3 +80,14 @@ async def test_a_tool_error_carries_what_the_tool_raised_and_so_does_a_resource_
     while isinstance(cause, UnexpectedResourceError):
         cause = cause.__cause__
     assert isinstance(cause, KeyError), "UnexpectedResourceError.__cause__ does not lead to what was raised any more"
+
+
+def test_the_older_streams_end_when_we_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = sse_starlette.sse.AppStatus
+    monkeypatch.setattr(status, "enable_automatic_graceful_drain", True)
+    monkeypatch.setattr(status, "should_exit", False)
+    compat.keep_streams_open()
+    status.handle_exit(uvicorn.Server(uvicorn.Config("x")), 15, None)  # type: ignore[no-untyped-call]
+    assert not status.should_exit, "sse_starlette cuts streams by itself at a signal"
+    compat.end_streams()
+    assert status.should_exit
