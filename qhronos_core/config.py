@@ -192,6 +192,16 @@ class DatabaseSettings(Section):
         BeforeValidator(_url_of("postgresql", "postgres")),
         Field(description="All of these in one, postgresql://...; it takes their place."),
     ] = None
+    pool: Annotated[int, Field(ge=1, le=1000, description="Most connections of this node for its callers.")] = 10
+    dispatch_pool: Annotated[
+        int, Field(ge=1, le=100, description="Connections for dispatching alone, kept open; callers cannot take them.")
+    ] = 2
+    prepare_threshold: Annotated[
+        int, Field(ge=0, description="A statement is prepared once used so often; 0: never, as PgBouncer may need.")
+    ] = 5
+    migrate: Annotated[
+        bool, Field(description="Whether a node brings the schema up to date by itself; else `qhronos migrate` does.")
+    ] = True
 
     @property
     def dsn(self) -> SecretStr:

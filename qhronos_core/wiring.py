@@ -446,8 +446,13 @@ async def _open_store(settings: Settings, clock: SystemClock) -> AsyncIterator[S
             yield embedded
     else:
         from qhronos_core.adapters.postgres import open_postgres_store
+        from qhronos_core.adapters.postgres.pool import PoolSettings
 
-        async with open_postgres_store(settings.database.dsn.get_secret_value()) as remote:
+        told = settings.database
+        pools = PoolSettings(
+            size=told.pool, dispatch_size=told.dispatch_pool, prepare_threshold=told.prepare_threshold or None
+        )
+        async with open_postgres_store(told.dsn.get_secret_value(), settings=pools, migrate=told.migrate) as remote:
             yield remote
 
 
