@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from scripts.bench import dispatch, planning, serving, stores
+from scripts.bench import dispatch, planning, serving, stores, streams
 from scripts.bench.figures import CouldNotRun, Figure, Scale, Section, table
 
 _SECTIONS: Final[Mapping[str, Section]] = {
@@ -18,6 +18,7 @@ _SECTIONS: Final[Mapping[str, Section]] = {
     "rest": serving.rest,
     "mcp": serving.mcp,
     "starting": serving.starting,
+    "streams": streams.streams,
 }
 
 

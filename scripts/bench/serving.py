@@ -251,26 +251,29 @@ def _served(place: Place) -> Iterator[str]:
     """A real server's URL, from its first answer on."""
     port = free_port()
     environ = {**place.environ, "QHRONOS_SERVER__PORT": str(port)}
-    with _listening((*_COMMAND, "serve"), environ, port) as url:
+    with listening((*_COMMAND, "serve"), environ, port) as (url, _):
         yield url
 
 
 @contextmanager
 def _trivial_http() -> Iterator[str]:
     port = free_port()
-    with _listening((*_TRIVIAL, "http", str(port)), {**os.environ, "PYTHONPATH": str(_ROOT)}, port) as url:
+    with listening((*_TRIVIAL, "http", str(port)), {**os.environ, "PYTHONPATH": str(_ROOT)}, port) as (url, _):
         yield url
 
 
 @contextmanager
-def _listening(command: tuple[str, ...], environ: Mapping[str, str], port: int) -> Iterator[str]:
+def listening(
+    command: tuple[str, ...], environ: Mapping[str, str], port: int
+) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
+    """A server's URL and its process, from its first answer on; it may have ended by the time this does."""
     process = subprocess.Popen(
         command, env=environ, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_until_it_answers(process, f"{url}/health")
-        yield url
+        yield url, process
     finally:
         process.terminate()
         process.communicate()

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_quick_run_on_the_embedded_store_ends_with_its_table() -> None:
-    asked = ["--quick", "--store", "SQLite", "--only", "burst", "--only", "next_after"]
+    asked = ["--quick", "--store", "SQLite", "--only", "burst", "--only", "next_after", "--only", "streams"]
     done = subprocess.run(
         [sys.executable, "-m", "scripts.bench", *asked], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
@@ -28,6 +28,8 @@ def test_a_quick_run_on_the_embedded_store_ends_with_its_table() -> None:
     assert "last receipt after" in burst[1]
     assert float(burst[3]) > 0
     assert "next_after, cron" in told
+    assert "last " in told["40 listen streams, one occurrence to all, SQLite"][1]
+    assert "gone after" in told["SIGTERM under 40 listen streams, SQLite"][1]
     assert "could not run" not in done.stdout
 
 
