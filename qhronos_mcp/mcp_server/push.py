@@ -24,7 +24,7 @@ from qhronos_core.domain import access
 from qhronos_core.domain.access import READ, Principal
 from qhronos_core.domain.errors import StoreUnavailableError, UnauthenticatedError
 from qhronos_core.domain.event import ActionType, Event
-from qhronos_core.domain.journal import Cursor, JournalLine
+from qhronos_core.domain.journal import Cursor, JournalLine, JournalPage
 from qhronos_core.domain.occurrence import EntryKind
 from qhronos_core.ports import Stirred
 from qhronos_core.usecases.waits import WAITS, TooManyWaitsError
@@ -114,6 +114,7 @@ class Hub:
     def __init__(self, face: Face) -> None:
         self._face = face
         self.watching: dict[Dirty, _Watcher] = {}
+        self._wanting: dict[str, set[Dirty]] = {}  # by URI: what nobody wants costs nothing, however many watch
         self._owned: dict[str, _Owned] = {}
         self._cursor: Cursor | None = None
         self._stir = anyio.Event()
@@ -143,11 +144,13 @@ class Hub:
         if uri not in dirty.wants:
             self._take(self.watching[dirty], 1)
             dirty.wants |= {uri}
+            self._wanting.setdefault(uri, set()).add(dirty)
 
     def narrow(self, dirty: Dirty, uri: str) -> None:
         if uri in dirty.wants:
             self._take(self.watching[dirty], -1)
             dirty.wants -= {uri}
+            self._unwanted(dirty, uri)
 
     @asynccontextmanager
     async def _watch(
@@ -166,6 +169,8 @@ class Hub:
         owned.open[kind] += 1
         dirty = Dirty(wants, every=every)
         self.watching[dirty] = watcher
+        for uri in wants:
+            self._wanting.setdefault(uri, set()).add(dirty)
         try:
             if self.closing:
                 dirty.close()
@@ -177,10 +182,17 @@ class Hub:
             yield dirty
         finally:
             del self.watching[dirty]
+            for uri in dirty.wants:
+                self._unwanted(dirty, uri)
             owned.open[kind] -= 1
             self._take(watcher, -len(dirty.wants))
             if not owned.open.total():
                 self._owned.pop(watcher.owner, None)
+
+    def _unwanted(self, dirty: Dirty, uri: str) -> None:
+        self._wanting[uri].discard(dirty)
+        if not self._wanting[uri]:
+            del self._wanting[uri]
 
     def _take(self, watcher: _Watcher, uris: int) -> None:
         owned = self._owned.setdefault(watcher.owner, _Owned())
@@ -249,26 +261,19 @@ class Hub:
         if page.lines:
             waited = self._core.clock.now() - page.lines[-1].entry.at
             self._core.tally.journal_delay.add(max(0.0, waited.total_seconds()))
-        for line in page.lines:
-            self._tell(line, page.cursor)
+        self._tell(page)
         self._cursor = page.cursor
         return bool(page.lines)
 
-    def _tell(self, line: JournalLine, cursor: Cursor) -> None:
-        uris = _uris(line)
-        if not uris:
-            return
-        hint = {
-            "what": str(line.entry.kind),
-            "event_id": None if line.entry.event_id is None else str(line.entry.event_id),
-            "occurrence_id": None if line.entry.occurrence_id is None else str(line.entry.occurrence_id),
-            "cursor": str(Cursor(cursor.epoch, line.position)),
-        }
-        hint = {name: value for name, value in hint.items() if value is not None}
-        for dirty, watcher in self.watching.items():
-            if not dirty.wants.isdisjoint(uris) and _may_hear(watcher.caller, line.event):
-                for uri in uris:
-                    dirty.mark(uri, hint)
+    def _tell(self, page: JournalPage) -> None:
+        """The latest line first: of many about one URI a watcher is told of the last it may hear of, and judged once."""
+        told: set[tuple[str, Dirty]] = set()
+        for line in reversed(page.lines):
+            for uri in _uris(line):
+                for dirty in self._wanting.get(uri, ()):
+                    if (uri, dirty) not in told and _may_hear(self.watching[dirty].caller, line.event):
+                        told.add((uri, dirty))
+                        dirty.mark(uri, _hint(line, page.cursor))
 
     async def _verify(self) -> None:
         """A watch ends with its token: expired, or revoked."""
@@ -294,6 +299,16 @@ class Hub:
 
 def _over(what: str, most: int) -> MCPError:
     return MCPError(t.INVALID_REQUEST, f"At most {most} {what} for one token on this node.", {"limit": most})
+
+
+def _hint(line: JournalLine, cursor: Cursor) -> dict[str, Any]:
+    hint = {
+        "what": str(line.entry.kind),
+        "event_id": None if line.entry.event_id is None else str(line.entry.event_id),
+        "occurrence_id": None if line.entry.occurrence_id is None else str(line.entry.occurrence_id),
+        "cursor": str(Cursor(cursor.epoch, line.position)),
+    }
+    return {name: value for name, value in hint.items() if value is not None}
 
 
 def _may_hear(caller: Principal, event: Event | None) -> bool:

@@ -9,7 +9,8 @@ import pytest
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
 from qhronos_core.domain.access import Principal
-from qhronos_mcp.mcp_server.push import INBOX, STREAMS, URIS, Dirty
+from qhronos_core.domain.journal import Cursor
+from qhronos_mcp.mcp_server.push import INBOX, STREAMS, URIS, Dirty, Hub
 from tests.faces.mcp.house import House
 from tests.faces.mcp.speakers import MODERN, Speaker
 
@@ -182,6 +183,24 @@ async def test_a_slow_reader_sees_the_latest_hint_of_each_uri_once() -> None:
     dirty.close()
     assert await dirty.changed() == {"b": {"n": 1}}
     assert await dirty.changed() == {}
+
+
+async def test_of_many_changes_at_once_a_watcher_is_told_the_last_it_may_hear_of(house: House) -> None:
+    begin = await house.core.journal.end()
+    mine = [await house.event() for _ in range(3)]
+    await house.event("bob")
+    await house.comes_due()
+    page = await house.core.journal.after(begin, limit=100)
+    due = [line for line in page.lines if line.entry.kind == "occurrence.due"]
+    last = [line for line in due if line.entry.event_id in {event.id for event in mine}][-1]
+    hub = Hub(house.face.hub._face)  # told by hand
+    async with hub.waiting(frozenset({INBOX}), await house.principal()) as dirty:
+        hub._tell(page)
+        heard = await dirty.changed()
+    assert len(due) == 4
+    assert heard[INBOX]["occurrence_id"] == str(last.entry.occurrence_id)
+    assert Cursor.read(heard[INBOX]["cursor"]).position == last.position
+    assert not hub._wanting
 
 
 async def test_the_hub_reads_only_while_somebody_watches(house: House) -> None:
