@@ -7,11 +7,12 @@ from qhronos_core.adapters.postgres.pool import Connections
 from qhronos_core.adapters.postgres.time import NOW, StoreTime
 
 _OCCURRENCES: Final = """
-    -- Finished, old, and followed by another row of its event: the latest of each stays, since planning goes on after it.
+    -- Finished, old, and followed by another row of its event: the latest of each stays, since planning goes on after it,
+    -- and so does what was skipped until its instant is as old: an instant that has a row is never planned again.
     WITH gone AS (
              DELETE FROM occurrences WHERE id = ANY (ARRAY(
                  SELECT o.id FROM occurrences AS o
-                  WHERE o.finished_at < %(before)s AND NOT o.unfinished
+                  WHERE o.finished_at < %(before)s AND o.scheduled_at < %(before)s AND NOT o.unfinished
                     AND EXISTS (SELECT FROM occurrences AS later
                                  WHERE later.event_id = o.event_id AND later.scheduled_at > o.scheduled_at)
                   LIMIT %(limit)s

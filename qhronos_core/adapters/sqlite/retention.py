@@ -17,9 +17,11 @@ _NOT_THE_LATEST: Final = """
 _OF_UNFINISHED: Final = f"SELECT 1 FROM occurrences AS o WHERE o.id = a.occurrence_id AND {UNFINISHED}"
 _HAS_UNFINISHED: Final = f"SELECT 1 FROM occurrences WHERE event_id = e.id AND {UNFINISHED}"
 
+# What was skipped keeps its row until its instant is as old: an instant that has a row is never planned again.
 _OLD_OCCURRENCES: Final = f"""
     SELECT o.id FROM occurrences AS o
-     WHERE o.finished_at < ? AND {_FINISHED} AND {_NOT_THE_LATEST} ORDER BY o.finished_at LIMIT ?
+     WHERE o.finished_at < ?1 AND o.scheduled_at < ?1 AND {_FINISHED} AND {_NOT_THE_LATEST}
+     ORDER BY o.finished_at LIMIT ?2
 """
 _OLD_ATTEMPTS: Final = f"""
     SELECT a.rowid FROM attempts AS a

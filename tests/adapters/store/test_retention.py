@@ -79,6 +79,15 @@ async def test_it_is_the_end_that_counts_and_not_the_instant(store: Store) -> No
     assert await retire(store, occurrences=after(days=5)) == 0
 
 
+async def test_what_was_skipped_stays_until_its_instant_has_passed_or_an_edit_would_plan_it_again(store: Store) -> None:
+    event = an_event()
+    skipped = finished(event, after(days=300), finished_at=after(days=1))
+    await kept(store, event, skipped, finished(event, after(days=400), finished_at=after(days=1)))
+
+    assert await retire(store, occurrences=after(days=40)) == 0
+    assert await retire(store, occurrences=after(days=301)) == 1
+
+
 async def test_each_events_latest_row_stays_whatever_its_age(store: Store) -> None:
     one, other = an_event(), an_event()
     rows = [finished(event, after(days=day)) for event in (one, other) for day in (1, 2)]
@@ -256,5 +265,6 @@ async def test_whatever_the_history_only_old_ended_rows_go(
         assert (event.id in there) == (not over)
         latest = max((each.scheduled_at for each in mine), default=None)
         for each in mine:
-            old = each.finished_at is not None and each.finished_at < finished_before
+            ended = each.finished_at is not None and each.finished_at < finished_before
+            old = ended and each.scheduled_at < finished_before
             assert (each.id in found) == (not (over or (old and each.scheduled_at != latest)))
