@@ -284,7 +284,7 @@ def _caught_up(due: Due) -> Move | None:
         now,
         reason=reason,
         count=missed,
-        count_exact=count < planning.COUNTED_TO,
+        count_exact=count < planning.COUNTED_TO or event.max_occurrences is not None,
         first=was.scheduled_at.isoformat(),
         last=(missing[-1] if missing else was).scheduled_at.isoformat(),
     )
@@ -312,10 +312,10 @@ _CATCH_UP: Final = {
 
 def _latest_rows(event: Event, was: Occurrence, now: datetime, count: int, keep: int) -> list[Occurrence]:
     """Rows for the latest `keep` of the `count` instants that begin with `was`, earliest first."""
-    if event.max_occurrences is None:
-        instants = planning.timetable(event).latest(was.scheduled_at, now, keep)
-    else:
+    if event.max_occurrences == was.ordinal + count - 1:  # the last is among them, and more may follow it in time
         instants = planning.next_instants(event, was.scheduled_at, now, count - 1)[-keep:]
+    else:
+        instants = planning.timetable(event).latest(was.scheduled_at, now, keep)
     if len(instants) < keep:
         instants = [was.scheduled_at, *instants]
     begins = was.ordinal + max(0, count - len(instants))

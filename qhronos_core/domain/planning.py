@@ -102,10 +102,11 @@ def _numbered(event: Event, instant: datetime | None, ordinal: int, now: datetim
 
 
 def missed_count(event: Event, since: Occurrence, until: datetime) -> int:
-    """How many instants lie in [since.scheduled_at, until], `since` included; exact up to COUNTED_TO."""
-    limit = COUNTED_TO
-    if event.max_occurrences is not None:
-        limit = min(limit, event.max_occurrences - since.ordinal)
+    """How many instants lie in [since.scheduled_at, until], `since` included; exact up to COUNTED_TO.
+
+    Where occurrences are counted it is exact always: which is the last of them hangs on it.
+    """
+    limit = COUNTED_TO if event.max_occurrences is None else event.max_occurrences - since.ordinal
     return 1 + timetable(event).count_between(since.scheduled_at, until, limit)
 
 

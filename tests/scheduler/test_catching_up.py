@@ -130,3 +130,21 @@ async def test_max_occurrences_counts_what_was_missed(world: World) -> None:
     assert len(rows) == 5
     assert [row.state for row in rows] == [MISSED] * 4 + [COMPLETED]
     assert (await world.store.events.get(answer.event.id)).status == "inactive"
+
+
+async def test_of_a_long_outage_too_only_the_latest_runs_where_occurrences_are_counted(world: World) -> None:
+    often = await world.event(schedule="every 1m", max_occurrences=50_000)
+    ended = await world.event(schedule="every 1m", max_occurrences=12_000)
+    await looked(world)
+    begun = world.clock.now()
+    world.clock.advance(timedelta(days=14))
+    await world.settle_down()
+
+    (ran,) = [row for row in await world.occurrences_of(often.event) if row.state is COMPLETED]
+    assert (ran.scheduled_at, ran.ordinal, ran.missed) == (world.clock.now(), 20_160, 20_159)
+    (last,) = [row for row in await world.occurrences_of(ended.event) if row.state is COMPLETED]
+    assert (last.scheduled_at, last.ordinal) == (begun + timedelta(minutes=12_000), 12_000)
+    assert (await world.store.events.get(ended.event.id)).status == "inactive"
+    lines = [line.entry async for line in world._lines() if line.entry.kind == "occurrence.missed"]
+    assert [entry.detail["count"] for entry in lines] == [20_159, 11_999]
+    assert all(entry.detail["count_exact"] for entry in lines)
