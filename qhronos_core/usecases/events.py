@@ -22,7 +22,7 @@ from qhronos_core.domain.errors import (
 from qhronos_core.domain.event import Action, ActionType, Event, EventStatus, Overlap
 from qhronos_core.domain.ids import EventId, new_event_id
 from qhronos_core.domain.occurrence import Entry, EntryKind, Move, Occurrence, Reason
-from qhronos_core.domain.schedule import Run, Timetable, say_instant
+from qhronos_core.domain.schedule import Run, Timetable, say_duration, say_instant
 from qhronos_core.domain.signature import new_secret
 from qhronos_core.failpoints import failpoint
 from qhronos_core.ports import (
@@ -692,7 +692,8 @@ class _Plan:
         most = after.scheduled_at if after else before.scheduled_at + SNOOZE_MOST
         if not max(before.due_at or before.scheduled_at, self.now) < due_at <= most:
             why = f"Later than the next run, and not after {most:%Y-%m-%dT%H:%M:%SZ}."
-            raise InvalidInputError.of("snooze", why, got=str(to), fix=[{"snooze": f"{most:%Y-%m-%dT%H:%M:%SZ}"}])
+            got = say_duration(to) if isinstance(to, timedelta) else say_instant(to)
+            raise InvalidInputError.of("snooze", why, got=got, fix=[{"snooze": f"{most:%Y-%m-%dT%H:%M:%SZ}"}])
         self._move(before, before.changed(self.now, due_at=due_at, fence=before.fence + 1))
         self.planned = replace(before, due_at=due_at)
 

@@ -15,34 +15,51 @@ from qhronos_core.domain import planning
 from qhronos_core.domain.event import Action, ActionType, Event
 from qhronos_core.domain.ids import new_event_id
 from qhronos_core.domain.judgement import Judgement
-from qhronos_core.domain.schedule import Timetable
+from qhronos_core.domain.schedule import Timetable, preview
 from qhronos_core.ports import Changes, EventSave, Store
 from scripts.bench.figures import CouldNotRun, Figure, Scale, mid
 from scripts.bench.loops import run
 from scripts.bench.stores import Place, a_place
 
-_RULES: Final = {
+_RULES: Final[dict[str, str | dict[str, object]]] = {
     "cron": "*/7 8-17 * * mon-fri",
     "cron, rare": "0 0 29 2 *",
     "interval": "every 15m",
+    "phrase": "every mon, wed and fri at 9:30am",
+    "instant": "2030-03-01T09:00:00Z",
     "iCalendar": "RRULE:FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1;BYHOUR=17;BYMINUTE=0",
+    "iCalendar, counted": "RRULE:FREQ=DAILY;BYHOUR=6,18;COUNT=100000",
+    "iCalendar, hours filtered": "RRULE:FREQ=HOURLY;INTERVAL=5;BYDAY=MO,FR;BYMINUTE=0,30",
+    "iCalendar, minutes filtered and counted": "RRULE:FREQ=MINUTELY;INTERVAL=7;BYHOUR=9,10,11;COUNT=100000",
+    "object": {"frequency": "weekly", "interval": 2, "by_day": ["MO", "WE"]},
 }
+_FORESEEN: Final = 1_000
 _BATCH: Final = 100
 _NEAR: Final = timedelta(hours=1)
 
 
 def next_after(scale: Scale) -> Iterator[Figure]:
-    """One step of a rule that was parsed before, as each claim takes it. Each asks for a different instant."""
-    anchor = datetime(2027, 3, 1, 12, tzinfo=UTC)
+    """One step of a rule that was parsed before, as each claim takes it, and a long preview. Every rule is five years old."""
+    anchor, begin = datetime(2022, 3, 1, 12, tzinfo=UTC), datetime(2027, 3, 1, 12, tzinfo=UTC)
     steps = scale.of(2_000, 50)
     for name, rule in _RULES.items():
-        took, instant = [], anchor
+        took, instant = [], begin
         for _ in range(steps):
             began = time.perf_counter()
             following = Timetable.of(rule, timezone="Europe/Berlin", anchor=anchor).next_after(instant)
             took.append((time.perf_counter() - began) * 1000)
-            instant = following if following is not None and following.year < 2100 else anchor
+            instant = following if following is not None and following.year < 2100 else begin
         yield Figure(f"next_after, {name}", f"{mid(took):.4f} ms", "at most 0.1 ms", mid(took) / 0.1)
+    longest = ("", 0.0)
+    for name, rule in _RULES.items():
+        took = []
+        for _ in range(5):
+            began = time.perf_counter()
+            preview(rule, timezone="Europe/Berlin", after=begin, start_time=anchor, count=_FORESEEN)
+            took.append((time.perf_counter() - began) * 1000)
+        longest = max(longest, (name, mid(took)), key=lambda each: each[1])
+    what = f"preview of {_FORESEEN:,} runs, the slowest ({longest[0]})"
+    yield Figure(what, f"{longest[1]:.1f} ms", "at most 100 ms", longest[1] / 100)
 
 
 def claiming(scale: Scale) -> Iterator[Figure]:
