@@ -103,6 +103,9 @@ def recurrence_in_words(recurrence: Recurrence) -> str:
         times = f"{times}, at second {recurrence.second:02}" if times else f"at second {recurrence.second:02}"
     said.append(times)
     rule = " ".join(part for part in said if part)
+    counts_weeks = parts.week_numbers or (parts.frequency == "WEEKLY" and (parts.interval > 1 or picks))
+    if counts_weeks and parts.week_start:
+        rule += f", weeks beginning on {WEEKDAYS[parts.week_start].capitalize()}"
     if parts.count is not None:
         rule += ", once in all" if parts.count == 1 else f", {parts.count} times in all"
     return rule if parts.until is None else f"{rule}, until {say_instant(parts.until)}"

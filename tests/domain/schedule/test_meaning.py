@@ -1,10 +1,11 @@
 """The rule said back in words, and the warnings of a careful colleague."""
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from qhronos_core.domain.schedule import Timetable
+from qhronos_core.domain.schedule import ScheduleError, Timetable
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -38,6 +39,10 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
         ("every mon, wed and fri at 9:30am", "At 09:30 on Monday, Wednesday and Friday"),
         ("RRULE:FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17;BYMINUTE=0", "Every month on the last Friday of the month at 17:00"),
         ("RRULE:FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,WE", "Every 2 weeks on Monday and Wednesday at 13:00"),
+        (
+            "RRULE:FREQ=WEEKLY;INTERVAL=2;BYDAY=SU;WKST=SU;COUNT=3",
+            "Every 2 weeks on Sunday at 13:00, weeks beginning on Sunday, 3 times in all",
+        ),
         ("RRULE:FREQ=HOURLY;COUNT=10", "Every hour, 10 times in all"),
         ("RRULE:FREQ=DAILY;COUNT=10", "Every day at 13:00, 10 times in all"),
         ("RRULE:FREQ=YEARLY", "Every year on the 24th in November at 13:00"),
@@ -70,6 +75,45 @@ def test_a_rule_is_said_in_words_with_its_zone(schedule: object, meaning: str) -
     table = Timetable.of(schedule, timezone="Europe/Paris", anchor=NOW)  # type: ignore[arg-type]
 
     assert table.meaning == f"{meaning} (Europe/Paris)"
+
+
+def test_rules_that_run_at_other_times_are_said_in_other_words() -> None:
+    chance = random.Random("said")
+    said: dict[str, tuple[list[datetime], str]] = {}
+    for _ in range(1_500):
+        rule = " ".join(chance.choice(choices) for choices in CRON_FIELDS)
+        if chance.random() < 0.5:
+            parts = [f"FREQ={chance.choice(['HOURLY', 'DAILY', 'WEEKLY', 'MONTHLY', 'YEARLY'])}"]
+            parts += [chance.choice(choices) for choices in RULE_PARTS if chance.random() < 0.4]
+            rule = "RRULE:" + ";".join(parts)
+        try:
+            table = Timetable.of(rule, anchor=NOW, check_from=NOW)
+        except ScheduleError:
+            continue
+        runs = [run.at for run in table.runs_after(NOW, 60)]
+        before = said.setdefault(table.meaning, (runs, rule))
+        assert before[0] == runs, f"{before[1]} and {rule} are both said as: {table.meaning}"
+    assert len(said) > 700
+
+
+CRON_FIELDS = [
+    ["0", "*", "*/7", "0,30", "5/20", "*/40", "1-3"],
+    ["9", "*", "9,10", "*/6", "9-11", "*/5"],
+    ["*", "*", "*/2", "1-31/2", "1", "L", "LW", "1,L", "31", "1-31", "*,1", "15-20"],
+    ["*", "*", "1", "1,2", "*/3", "*/5"],
+    ["*", "*", "1", "1-5", "*/2", "5L", "5#1", "1,5L", "0-7", "7"],
+]
+RULE_PARTS = [
+    ["INTERVAL=2", "INTERVAL=3"],
+    ["BYMONTH=1", "BYMONTH=3,11"],
+    ["BYMONTHDAY=1", "BYMONTHDAY=1,-1", "BYMONTHDAY=28"],
+    ["BYDAY=MO", "BYDAY=MO,FR", "BYDAY=1MO,-1FR", "BYDAY=2TU,WE"],
+    ["BYWEEKNO=20", "BYYEARDAY=100,-1"],
+    ["BYHOUR=9", "BYHOUR=9,17"],
+    ["BYMINUTE=0", "BYMINUTE=0,30"],
+    ["BYSETPOS=1", "BYSETPOS=-1", "BYSETPOS=1,-1"],
+    ["WKST=SU", "WKST=MO"],
+]
 
 
 def test_a_rule_says_the_second_it_has_from_its_anchor() -> None:
