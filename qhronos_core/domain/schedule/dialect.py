@@ -10,7 +10,13 @@ from typing import Final
 from qhronos_core.domain.errors import Fault
 from qhronos_core.domain.schedule.instants import Moment, read_instant
 from qhronos_core.domain.schedule.refusal import of_faults, refusal, shortened
-from qhronos_core.domain.schedule.rrule import FREQUENCIES, LARGEST_COUNT, LARGEST_INTERVAL, WEEKDAYS
+from qhronos_core.domain.schedule.rrule import (
+    FREQUENCIES,
+    LARGEST_COUNT,
+    LARGEST_INTERVAL,
+    OTHER_FREQUENCIES,
+    WEEKDAYS,
+)
 
 _MEMBERS: Final = ("frequency", "interval", "by_day", "by_month_day", "by_month", "count", "until")
 _OF_FREQUENCY: Final = {"by_day": "weekly", "by_month_day": "monthly", "by_month": "yearly"}
@@ -78,8 +84,13 @@ def _frequency(value: object, mended: dict[str, object], wrong: list[tuple[str, 
         return _rarest(value, mended)
     if isinstance(value, str) and value.lower() in _NAMES:
         better, why = value.lower(), "Frequencies are written in small letters."
+    elif isinstance(value, str) and (other := OTHER_FREQUENCIES.get(value.upper())) is not None:
+        better, why = other[0].lower(), "frequency is minutely, hourly, daily, weekly, monthly or yearly."
+        if other[1] > 1:
+            asked = mended.get("interval")
+            mended["interval"] = other[1] * (asked if type(asked) is int and 0 < asked < LARGEST_INTERVAL else 1)
     elif isinstance(value, str):
-        better = next(iter(difflib.get_close_matches(value[:20].lower(), _NAMES, n=1, cutoff=0.5)), "daily")
+        better = next(iter(difflib.get_close_matches(value[:20].lower(), _NAMES, n=1, cutoff=0.7)), "daily")
         why = "frequency is minutely, hourly, daily, weekly, monthly or yearly."
         if value.lower() == "secondly":
             better, why = "minutely", "Rules go by the minute; for seconds use an interval such as every 30s."

@@ -178,6 +178,9 @@ def _better(field: Field, term: str) -> list[str]:
         return _of_step(field, term)
     if (value := _nearest(field, term)) is not None:
         return value
+    if re.fullmatch(r"[A-Z0-9]+(?:-[A-Z0-9]+){2,}", term):  # not a range but several values
+        values = [(_nearest(field, each) or [""])[0] for each in term.split("-")]
+        return [",".join(dict.fromkeys(values)) if all(values) else _plain(field)]
     cleaned = re.sub(r"\.\.", "-", term)
     cleaned = re.sub(r"\*+", "*", re.sub(r"-+", "-", cleaned)).strip("-")
     if cleaned != term and cleaned:
@@ -194,7 +197,7 @@ def _of_month_day(term: str) -> list[str]:
         return [str(min(max(int(near[1] or near[2]), 1), 31))]
     if (back := re.fullmatch(r"L-([0-9]{1,2})W?", term)) is not None:
         return [str(max(31 - int(back[1]), 1))]
-    if term in ("WL", "LAST", "-1"):
+    if term in ("WL", "LAST", "-1") or re.fullmatch(r"L[0-9L]|[0-9]{1,2}L", term):
         return ["LW" if term == "WL" else "L"]
     return []
 

@@ -149,6 +149,7 @@ _ALONE: Final = {
 }
 _BARE_HOUR: Final = re.compile(r"(?:(?P<before>.+?) )??(?:at )?(?P<hour>[0-9]{1,2})(?: ?o'?clock)?")
 _ORDINAL: Final = re.compile(r"\bon (?:the )?([0-9]{1,2})(?:st|nd|rd|th)?(?= at|$)")
+_FIFTH: Final = re.compile(rf"(?:every |the )?(?:fifth|5th) (?P<day>{_DAY}) of the month{_AT}")
 _NUMBERS: Final = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _NUMBER_WORD: Final = re.compile(rf"\b({'|'.join(_NUMBERS)})\b")
 _COUNTED: Final = re.compile(r"(?:every|in) [1-9][0-9]{0,3} (?:second|minute|hour|day|week)s?")
@@ -198,6 +199,11 @@ def near(text: str) -> tuple[str, tuple[str, ...]]:
     respelled = _ORDINAL.sub(lambda said: f"on the {int(said[1])}{_ending(int(said[1]))}", respelled)
     if respelled != text and (read_phrase(respelled) or _in_words(respelled) or _COUNTED.fullmatch(respelled)):
         return "Sentences follow a fixed table.", (respelled,)
+    if (fifth := _FIFTH.fullmatch(respelled)) is not None and (minute := read_clock(fifth["time"])) is not None:
+        weekday = (WEEKDAY_NAMES[fifth["day"]] + 1) % 7
+        return "The sentences know a first to a fourth; cron knows a fifth.", (
+            f"{minute % 60} {minute // 60} * * {weekday}#5",
+        )
     if _without_time(respelled):
         return "At what time?", (f"{respelled} at 9am", f"{respelled} at 5pm")
     if (hour := _BARE_HOUR.fullmatch(respelled)) is not None and int(hour["hour"]) <= 24:

@@ -15,6 +15,15 @@ from qhronos_core.domain.schedule.zones import NAMES
 
 FREQUENCIES: Final = ("MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 WEEKDAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
+OTHER_FREQUENCIES: Final = {
+    "FORTNIGHTLY": ("WEEKLY", 2),
+    "BIWEEKLY": ("WEEKLY", 2),
+    "BIMONTHLY": ("MONTHLY", 2),
+    "QUARTERLY": ("MONTHLY", 3),
+    "SEMIANNUALLY": ("MONTHLY", 6),
+    "ANNUALLY": ("YEARLY", 1),
+}
+"""What others call some of these: the frequency, and how many of it."""
 LARGEST_INTERVAL: Final = 10_000
 LARGEST_COUNT: Final = 100_000
 _LONGEST_LIST: Final = 100
@@ -142,8 +151,13 @@ def _read(body: str) -> Parts:
         step = values.get("INTERVAL", "1")
         meant: list[dict[str, object]] = [{"schedule": f"every {step}s"}] if _DIGITS.fullmatch(step) else []
         raise _Bad("Rules go by the minute; for seconds use an interval.", *meant, spelled.having("FREQ", "MINUTELY"))
+    if (other := OTHER_FREQUENCIES.get(frequency)) is not None:
+        step = values.get("INTERVAL", "1")
+        times = other[1] * (int(step) if _DIGITS.fullmatch(step) else 1)
+        fits = Spelled([("FREQ", other[0]), *(part for part in spelled.parts if part[0] not in ("FREQ", "INTERVAL"))])
+        raise _Bad("FREQ is MINUTELY to YEARLY.", fits.having("INTERVAL", str(times)))
     if frequency not in FREQUENCIES:
-        near = difflib.get_close_matches(frequency, FREQUENCIES, n=2, cutoff=0.5) or ["DAILY"]
+        near = difflib.get_close_matches(frequency, FREQUENCIES, n=2, cutoff=0.7) or ["DAILY"]
         raise _Bad("FREQ is MINUTELY to YEARLY.", *(spelled.having("FREQ", each) for each in near))
     if "COUNT" in values and "UNTIL" in values:
         raise _Bad("COUNT and UNTIL exclude each other.", spelled.without("UNTIL"), spelled.without("COUNT"))

@@ -93,6 +93,14 @@ TABLE: list[tuple[object, list[object]]] = [
     ({"frequency": "yearly", "by_day": ["MO"]}, [{"frequency": "yearly"}]),
     ({"frequency": "weekly", "by_day": ["Monday"]}, [{"frequency": "weekly", "by_day": ["MO"]}]),
     ({"freq": "weekly", "interval": "2"}, [{"frequency": "weekly", "interval": 2}]),
+    ({"frequency": "quarterly", "interval": 2}, [{"frequency": "monthly", "interval": 6}]),
+    ({"frequency": "annually"}, [{"frequency": "yearly"}]),
+    ("RRULE:FREQ=ANNUALLY", ["RRULE:FREQ=YEARLY;INTERVAL=1"]),
+    ("RRULE:FREQ=FORTNIGHTLY;BYDAY=MO;INTERVAL=3", ["RRULE:FREQ=WEEKLY;BYDAY=MO;INTERVAL=6"]),
+    ("0 9 L5 * *", ["0 9 L * *"]),
+    ("0 9 LL * *", ["0 9 L * *"]),
+    ("0 9 * * MON-WED-FRI", ["0 9 * * 1,3,5"]),
+    ("fifth monday of the month at 9am", ["0 9 * * 1#5"]),
     ({"FREQUENCY": "Monthly", "byMonthDay": [1]}, [{"frequency": "monthly", "by_month_day": [1]}]),
 ]  # fmt: skip
 
