@@ -37,6 +37,7 @@ from qhronos_core.domain.occurrence import AttemptOutcome, EntryKind, Occurrence
 from qhronos_core.domain.payload import payload
 from qhronos_core.ports import PRESENT_FOR, Delivery, Stirred
 from qhronos_core.wiring import Core
+from qhronos_mcp.middleware import FAILED_AUTHENTICATIONS, address_bucket
 from qhronos_mcp.problems import describe
 from qhronos_mcp.strict_json import read_object
 from qhronos_mcp.verifier import Verifier
@@ -52,6 +53,7 @@ LOOK_EVERY: Final = 5.0  # seconds between looks at a socket's token, and betwee
 TAIL_EVERY: Final = 1.0
 PAGE: Final = 500  # entries of the journal read at once
 SOCKETS_MOST: Final = 100  # of one principal
+TAGS_MOST: Final = 200  # that one socket listens for
 GOODBYE_WITHIN: Final = 1.0  # seconds, where the node is stopping
 GIVE_BACK_AFTER: Final = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)  # seconds before each try
 LEFT_MOST: Final = 10_000
@@ -355,7 +357,12 @@ class Sockets:
         except _Closing as closing:
             socket.end(closing)
         except UnauthenticatedError:
-            socket.end(_Closing(TOKEN_BAD, "a valid token is needed"))
+            verdict = await self._core.limits.take(address_bucket(socket.websocket.scope), FAILED_AUTHENTICATIONS)
+            socket.end(
+                _Closing(TOKEN_BAD, "a valid token is needed")
+                if verdict.allowed
+                else _Closing(TOO_MANY, "too many bad tokens from this address")
+            )
         except UnavailableError:
             socket.end(_Closing(TRY_AGAIN_LATER, "the store does not answer"))
         except TimeoutError:
@@ -440,6 +447,8 @@ class Sockets:
         tags = frame.get("tags")
         if not isinstance(tags, list) or not tags or not all(isinstance(tag, str) for tag in tags):
             raise InvalidInputError.of("tags", "A list of one or more tags.")
+        if len(socket.tags.union(tags)) > TAGS_MOST:
+            raise InvalidInputError.of("tags", f"At most {TAGS_MOST} tags on one socket.")
         if self._cursor is None:
             begin = await self._core.journal.end()
             self._cursor = self._cursor or begin  # another may have begun meanwhile, from earlier on

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from qhronos_core.config import Settings, load
 from qhronos_core.domain.access import Access, Principal
 from qhronos_core.domain.errors import StoreUnavailableError
-from qhronos_core.ports import Stirred
+from qhronos_core.ports import RateLimit, Stirred
 from qhronos_core.wiring import Core, open_core
 from qhronos_mcp import bounded_websocket, sockets
 from qhronos_mcp.app import build_app, uvicorn_config
@@ -347,6 +347,25 @@ async def test_an_acknowledgement_that_is_refused_is_no_bad_frame(served: Served
         assert (await said(socket, **ack))["status"] == "completed"  # `done`, by default
         for _ in range(4):
             assert (await said(socket, **ack, outcome="failed"))["code"] == "already_settled"
+
+
+async def test_one_socket_listens_for_so_many_tags(served: Served) -> None:
+    async with connect(served.url, **bearer(await served.token("ann"))) as socket:
+        most = [f"tag-{n}" for n in range(sockets.TAGS_MOST)]
+        assert (await said(socket, type="tag-listener", tags=most))["type"] == "ack"
+        assert (await said(socket, type="tag-listener", tags=["one more"]))["code"] == "invalid_argument"
+        assert (await said(socket, type="tag-listener", tags=most[:3]))["type"] == "ack"
+
+
+async def test_an_address_that_proves_nothing_too_often_is_told_so(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "FAILED_AUTHENTICATIONS", RateLimit(per_minute=1, burst=2))
+    codes = []
+    for _ in range(3):
+        async with connect(served.url, **bearer("nonsense")) as socket:
+            codes.append(await closed_with(socket))
+    assert codes == [4401, 4401, 4429]
 
 
 async def test_one_token_has_so_many_sockets(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,6 +225,16 @@ async def test_a_tag_listener_on_the_other_node_has_its_copy(pair: Pair) -> None
         assert (await frame(socket))["occurrence_id"] == occurrence_id
 
 
+async def test_each_node_knows_of_both_and_tells_the_same_of_what_is_due(pair: Pair) -> None:
+    told = [await asyncio.to_thread(node.ask, "GET", "/status") for node in (pair.a, pair.b)]
+    own = {answer["node"] for _, answer in told}
+    assert len(own) == 2
+    for status, answer in told:
+        assert status == 200
+        assert own <= set(answer["nodes"])
+        assert (answer["due"], answer["oldest_due_seconds"]) == (0, 0)
+
+
 async def test_a_token_revoked_on_one_node_ends_its_stream_on_the_other(pair: Pair) -> None:
     token, jti = pair.mint("gone")
     gone = Pair(pair.cluster, pair.redis, token)

@@ -73,6 +73,7 @@ async def test_with_everything_open_all_of_it_ends_and_nothing_is_held(
                 if name == "handed":  # dispatched, its time was up at once
                     assert row.due_at is not None
                     assert row.due_at <= world.clock.now()
+            assert await world.store.presence.elsewhere("another node") == frozenset()
         assert ends == {
             "handed": ("dispatched", "accepted", None),
             "never": ("pending", "no_answer", "drained"),
