@@ -514,6 +514,31 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_others_have_theirs_mea
         assert (await heard(quick))["occurrence_id"] == str(occurrence.id)
 
 
+async def test_connections_that_are_cut_leave_nothing_behind(served: Served) -> None:
+    """F52."""
+    token = await served.token("ann")
+    event = await served.event(client="client-0", retry={"max_attempts": 3, "delays": ["1s"]})
+    cut = []
+    for number in range(40):
+        socket = await connect(served.url, **bearer(token))
+        await said(socket, type="client-hook", client_name=f"client-{number}")
+        await said(socket, type="tag-listener", tags=["news"])
+        cut.append(socket)
+    occurrence = await served.due(event)
+    await heard(cut[0])
+    for socket in cut:
+        socket.transport.abort()
+    async with asyncio.timeout(20):
+        while served.sockets.open or served.server.server_state.connections or served.server.server_state.tasks:
+            await asyncio.sleep(0.05)
+        while await served.core.store.presence.elsewhere("another node"):
+            await asyncio.sleep(0.05)
+    assert not served.sockets._clients
+    assert not served.sockets._listeners
+    assert not served.core.clients.here
+    await served.until(occurrence, "pending", "dispatching")
+
+
 @asynccontextmanager
 async def not_reading(served: Served, token: str, name: str) -> AsyncIterator[None]:
     """A client by hand: it says who it is, and takes nothing of what comes."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import anyio
@@ -13,6 +14,7 @@ from qhronos_core.domain.journal import Cursor
 from qhronos_mcp.mcp_server.push import INBOX, STREAMS, URIS, Dirty, Hub
 from tests.faces.mcp.house import House
 from tests.faces.mcp.speakers import MODERN, Speaker
+from tests.faces.mcp_events.asking import Frames, headers, request
 
 
 async def test_a_client_is_told_when_an_inbox_occurrence_falls_due(alice: Speaker, house: House) -> None:
@@ -146,6 +148,26 @@ async def test_a_revoked_token_s_streams_end(house: House) -> None:
             await alice_ear.ended.wait()
         assert time.monotonic() - began < 1
         assert not bob_ear.ended.is_set()
+
+
+async def test_streams_that_are_cut_are_forgotten_and_make_room(house: House) -> None:
+    """F52: the inbox still has what they were not told."""
+    for _ in range(2):
+        frames: list[Frames] = []
+        async with house.http() as http, AsyncExitStack() as streams:
+            for number in range(STREAMS):
+                body = request("subscriptions/listen", number, notifications={"resourceSubscriptions": [INBOX]})
+                cut = http.stream("POST", house.url, json=body, headers=headers("subscriptions/listen"))
+                frames.append(Frames(await streams.enter_async_context(cut)))
+                assert (await frames[-1].next())["method"] == "notifications/subscriptions/acknowledged"
+            assert len(house.face.hub.watching) == STREAMS
+        async with asyncio.timeout(10):
+            while house.face.hub.watching:
+                await asyncio.sleep(0.01)
+    await house.event()
+    await house.comes_due()
+    async with house.speaker(MODERN) as alice:
+        assert (await alice.read_json(INBOX))["due"] == 1
 
 
 async def test_open_streams_and_waits_end_when_the_node_stops(house: House) -> None:
