@@ -1,6 +1,7 @@
 """One ASGI app: REST, MCP at `/mcp`, the page. And the process that serves it until it is told to stop."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -168,7 +169,8 @@ def _listening(server: ServerSettings) -> Iterator[socket.socket]:
         listener = socket.create_server((server.host, server.port), family=family, backlog=2048)
     except OSError as error:
         where = f"server.host {server.host}, server.port {server.port}"
-        raise StartRefusedError(f"{where}: cannot listen there ({error.strerror or error}); choose another") from None
+        why = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own words repeat the address
+        raise StartRefusedError(f"{where}: cannot listen there ({why}); choose another") from None
     # With its protocol named: asyncio turns Nagle's algorithm off only on a socket that says it is TCP.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach()) as named:
         yield named

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qhronos_core.domain.errors import QhronosError, StartRefusedError
+from qhronos_mcp import __version__
 
 if TYPE_CHECKING:
     from qhronos_core.config import Settings
@@ -33,6 +34,21 @@ token_app = typer.Typer(help="Mint, list and revoke tokens.", no_args_is_help=Tr
 app.add_typer(token_app, name="token")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The configuration file (else config.yaml).")]
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qhronos {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Say the version and exit.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A scheduler that AI agents can trust with time."""
 
 
 def main() -> None:
@@ -249,13 +265,11 @@ def token_revoke(
     """Revoke tokens. They stop within 5 seconds on every node."""
 
     async def run(core: "Core") -> None:
-        from uuid import UUID
-
         from qhronos_core.domain.schedule import parse_instant
 
         issued_before = parse_instant(before, field="before", timezone=None) if before else None
         revoked = await core.tokens.revoke(
-            jti=UUID(jti) if jti else None,
+            jti=_jti(jti) if jti else None,
             sub=sub,
             issued_before=issued_before,
             cascade=cascade,
@@ -285,6 +299,17 @@ def _operator() -> Any:
     from qhronos_core.domain.access import Access, Principal
 
     return Principal("master", Access.ADMIN, frozenset(), master=True, holder="master")
+
+
+def _jti(text: str) -> Any:
+    from uuid import UUID
+
+    from qhronos_core.domain.errors import InvalidInputError
+
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidInputError.of("jti", "Not a token's id. `qhronos token list` shows them.", got=text) from None
 
 
 def _ref(text: str) -> Any:

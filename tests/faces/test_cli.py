@@ -1,0 +1,109 @@
+"""`qhronos` on the command line: what the operator types, and what comes back."""
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from qhronos_mcp import __version__, cli
+
+SCOPE = ("--scope", "user:ann")
+
+
+@pytest.fixture
+def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "Say":
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QHRONOS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(cli, "_logging", lambda _: None)  # the tests' own stays
+    return Say(monkeypatch, capsys)
+
+
+class Say:
+    """Runs `qhronos` with these words: its exit code, what it printed, and what it said beside."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        self._capsys.readouterr()
+        self._monkeypatch.setattr(sys, "argv", ["qhronos", *words])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        said = self._capsys.readouterr()
+        return code, said.out, said.err
+
+
+def test_a_token_is_minted_listed_and_revoked(say: Say) -> None:
+    code, token, _ = say("token", "mint", "--sub", "ann", *SCOPE, "--access", "read")
+    assert code == 0
+    assert token.count(".") == 2
+
+    code, listed, _ = say("token", "list")
+    jti, *rest = listed.split()
+    assert (code, rest[:3]) == (0, ["ann", "read", "user:ann"])
+    assert token.strip() not in listed
+
+    code, revoked, _ = say("token", "revoke", jti)
+    assert code == 0
+    assert json.loads(revoked)["revoked_at"].endswith("Z")
+    assert "revoked" in say("token", "list")[1]
+
+
+def test_tokens_are_revoked_by_subject_or_by_when_they_were_issued(say: Say) -> None:
+    say("token", "mint", "--sub", "ann", *SCOPE)
+    say("token", "mint", "--sub", "bob", "--scope", "user:bob")
+    assert say("token", "revoke", "--sub", "ann")[0] == 0
+    rows = {line.split()[1]: "revoked" in line for line in say("token", "list")[1].splitlines()}
+    assert rows == {"ann": True, "bob": False}
+    assert say("token", "revoke", "--before", "2020-01-01T00:00:00Z")[0] == 0
+    assert "revoked" not in next(line for line in say("token", "list")[1].splitlines() if " bob " in line)
+
+
+def test_a_token_that_lives_long_is_minted_with_a_word_beside_it(say: Say) -> None:
+    until = (datetime.now(UTC) + timedelta(days=400)).isoformat()
+    code, token, beside = say("token", "mint", "--sub", "ann", *SCOPE, "--expires-at", until)
+    assert (code, token.count(".")) == (0, 2)
+    assert beside.startswith("note: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("token", "revoke", "ann"), "qhronos: jti: Not a token's id. `qhronos token list` shows them."),
+        (("token", "revoke", "01a2239a-e7ff-756a-acda-73b9fca44a09"), "qhronos: No such token."),
+        (("token", "revoke"), "qhronos: jti: Name a token"),
+        (("token", "revoke", "--before", "yesterday"), "qhronos: before: "),
+        (("token", "mint", "--sub", "ann", "--scope", "bad"), "qhronos: scope.0: "),
+        (("token", "mint", "--sub", "ann", "--access", "root"), "qhronos: access: One of read, write, admin."),
+        (("secret", "no-such-event"), "qhronos: No such event."),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(say: Say, words: tuple[str, ...], told: str) -> None:
+    code, _, beside = say(*words)
+    assert code == 1
+    assert beside.startswith(told)
+    assert len(beside.splitlines()) == 1
+
+
+def test_a_bad_configuration_is_one_line_and_exit_code_2(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("servr:\n  port: 1\n")
+    code, _, beside = say("token", "list")
+    assert (code, beside.count("\n")) == (2, 1)
+    assert "the nearest is server" in beside
+
+
+def test_it_tells_its_version(say: Say) -> None:
+    assert say("--version") == (0, f"qhronos {__version__}\n", "")
+
+
+def test_doctor_and_migrate_say_that_all_is_well(say: Say) -> None:
+    code, found, _ = say("doctor")
+    assert code == 0
+    assert all(line.startswith("ok ") for line in found.splitlines())
+    assert say("migrate")[:2] == (0, "The schema is up to date.\n")
