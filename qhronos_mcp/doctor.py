@@ -7,7 +7,7 @@ from typing import Final
 
 from qhronos_core.config import Settings
 from qhronos_core.domain.access import Access, Principal, Reach
-from qhronos_core.domain.errors import QhronosError
+from qhronos_core.domain.errors import QhronosError, StoreUnavailableError
 from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.lifecycle import FAILED
 from qhronos_core.ports import EventQuery, OccurrenceQuery, Page
@@ -43,8 +43,10 @@ async def examine(core: Core) -> AsyncIterator[Finding]:
     try:
         status = await core.status()
     except QhronosError as error:
+        away = str(error) == str(StoreUnavailableError())
+        mend = "The store does not answer. Start it, or mend `database` in the configuration; the log above says why."
         problem = (await core.store.status()).get("problem", error)
-        yield Finding(False, f"The store does not answer: {problem}")
+        yield Finding(False, mend if away and not core.settings.embedded else f"The store does not answer: {problem}")
         return
     store = status["store"]
     migrations = store.get("migrations") or ["none"]

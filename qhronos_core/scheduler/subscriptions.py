@@ -105,13 +105,17 @@ class Deliveries:
     async def run(self) -> None:
         """Look and deliver until `stop`; what is being sent then is finished, or cut and sent again by another node."""
         deaf = self._signals.listen(lambda _: self._stirred.set())
+        waits = False
         try:
             while not self._stopping:
                 self._stirred.clear()
                 try:
                     await self.look()
+                    waits = False
                 except UnavailableError:
-                    _log.warning("subscriptions_wait_for_the_store")
+                    if not waits:  # once for each absence
+                        _log.warning("subscriptions_wait_for_the_store")
+                    waits = True
                 except Exception:
                     _log.exception("subscriptions_look_failed")
                 try:

@@ -28,6 +28,27 @@ LOST_A_RACE: Final = (psycopg.errors.SerializationFailure, psycopg.errors.Deadlo
 AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 """No answer, no room, no time, or a standby that takes no writes."""
 
+_SAID: Final[Mapping[str, str]] = {
+    "authentication failed": "it refuses the user or the password",
+    "no password supplied": "it asks for a password",
+    "no pg_hba.conf entry": "it does not let this machine or this user in",
+    'database "': "it has no such database",
+    'role "': "it has no such user",
+    "connection refused": "nothing listens there",
+    "resolve host": "there is no such host",
+    "host name": "there is no such host",
+    "name or service not known": "there is no such host",
+    "timeout": "it did not answer in time",
+    "too many": "it has no connection left",
+}
+"""Of what libpq says, in its own order of looking, what an operator can mend; in words of ours."""
+
+
+def why_away(error: BaseException) -> str:
+    """Why the server does not answer, without a word of the driver's: that may hold an address or a name."""
+    said = f"{error} {error.__cause__ or ''}".lower()
+    return next((why for words, why in _SAID.items() if words in said), type(error.__cause__ or error).__name__)
+
 
 @contextmanager
 def domain_errors() -> Iterator[None]:

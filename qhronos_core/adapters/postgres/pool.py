@@ -14,12 +14,15 @@ from datetime import timedelta
 from typing import Any, Final, LiteralString, TypeVar
 
 import psycopg
+import structlog
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from qhronos_core.adapters.postgres.errors import AWAY, LOST_A_RACE, domain_errors
+from qhronos_core.adapters.postgres.errors import AWAY, LOST_A_RACE, domain_errors, why_away
 from qhronos_core.domain.errors import StoreUnavailableError
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -106,7 +109,9 @@ class Connections:
         self._wait = settings.wait.total_seconds()
         self._answered = True
         self._opened = False
+        self._reserved = reserved
         given = conninfo_to_dict(conninfo)
+        self._where = {"host": str(given.get("host", "localhost")), "port": str(given.get("port", 5432))}
         defaults = {
             "application_name": "qhronos",
             "connect_timeout": max(1, round(settings.connect_timeout.total_seconds())),
@@ -198,16 +203,16 @@ class Connections:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection[Row]]:
-        if not self._prepared:
-            await self._prepare()
-            self._prepared = True
-        if not self._opened:
-            self._opened = True
-            await self._pool.open(wait=False)
         try:
+            if not self._prepared:
+                await self._prepare()
+                self._prepared = True
+            if not self._opened:
+                self._opened = True
+                await self._pool.open(wait=False)
             connection = await self._pool.getconn(self._wait if self._answered else min(_WAIT_WHILE_AWAY, self._wait))
-        except psycopg.OperationalError:
-            self._answered = False
+        except (psycopg.OperationalError, StoreUnavailableError) as error:
+            self._does_not_answer(error)
             raise
         self._answered = True
         try:
@@ -218,6 +223,13 @@ class Connections:
             raise
         finally:
             await self._pool.putconn(connection)
+
+    def _does_not_answer(self, error: Exception) -> None:
+        """Said once for each absence, by the callers' pool alone."""
+        came_from_the_driver = isinstance(error, psycopg.Error) or error.__cause__ is not None
+        if self._answered and not self._reserved and came_from_the_driver:
+            _log.warning("postgresql_does_not_answer", **self._where, reason=why_away(error))
+        self._answered = False
 
     async def _configure(self, connection: AsyncConnection[Row]) -> None:
         await connection.execute(_BEGIN_LIFE)

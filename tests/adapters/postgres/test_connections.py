@@ -9,6 +9,8 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
+from structlog.testing import capture_logs
 
 from qhronos_core.adapters.postgres import PoolSettings, PostgresStore, open_postgres_store
 from qhronos_core.adapters.postgres.pool import Transaction
@@ -63,6 +65,26 @@ async def test_the_status_of_a_store_that_does_not_answer_says_so_and_no_address
     assert status["kind"] == "postgresql"
     assert status["problem"]
     assert not any(word in str(status) for word in ("secret", "127.0.0.1", "nobody"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"password": "wrong"}, "it refuses the user or the password"),
+        ({"dbname": "nothing"}, "it has no such database"),
+        ({"port": "1"}, "nothing listens there"),
+    ],
+)
+async def test_an_absence_is_logged_once_with_what_the_operator_can_mend(
+    url: str, changed: dict[str, str], reason: str
+) -> None:
+    with capture_logs() as logged:
+        async with open_postgres_store(make_conninfo(url, **changed)) as store:
+            for _ in range(3):
+                with pytest.raises(StoreUnavailableError):
+                    await store.now()
+    told = [entry for entry in logged if entry["event"] == "postgresql_does_not_answer"]
+    assert [(entry["reason"], entry["host"]) for entry in told] == [(reason, "127.0.0.1")]
 
 
 async def test_a_store_that_was_opened_before_its_server_works_once_that_is_there(
