@@ -34,6 +34,7 @@ from tests.faces.mcp_events.asking import request as rpc
 from tests.faults.rig.nodes import ROOT, free_port
 from tests.journeys.guarded import INSIDE, OUTSIDE
 from tests.servers import Postgres, Redis
+from tests.telltales import telltales_in
 
 
 def a_canary(name: str) -> str:
@@ -359,6 +360,10 @@ async def after_the_journey(journey: Journey) -> None:
     journey.keep("the log", log)
     leaks = [leak for label, said in journey.answers for leak in journey.canaries.found_in(label, said)]
     assert leaks == []
+    told = [
+        (label, telltales_in(said.decode("utf-8", "replace"))) for label, said in journey.answers if is_an_answer(label)
+    ]
+    assert [each for each in told if each[1]] == []  # S54
     # And they were used: else nothing was proved.
     sent = b"".join(journey.echo.got)
     for name in ("authorization", "secret header"):
@@ -366,6 +371,11 @@ async def after_the_journey(journey: Journey) -> None:
     # S40: what came in to prove who asks goes nowhere.
     for name in ("a JWT", "master token", "metrics token", "jwt secret", "at-rest key"):
         assert journey.canaries.secrets[name].encode() not in sent
+
+
+def is_an_answer(label: str) -> bool:
+    """What a caller is sent: not what is logged or stored, nor what an operator reads on the machine itself."""
+    return not label.startswith(("the log", "the file", "table", "qhronos"))
 
 
 async def the_whole_way(journey: Journey) -> tuple[str, dict[str, str]]:

@@ -27,6 +27,7 @@ from tests.canaries import AT_REST_KEY as AT_REST_KEY
 from tests.canaries import JWT_SECRET as JWT_SECRET
 from tests.canaries import MASTER as MASTER
 from tests.canaries import METRICS_TOKEN as METRICS_TOKEN
+from tests.telltales import tells_nothing
 from tests.world import World, a_world
 
 BASE: Final = "http://localhost"
@@ -50,7 +51,8 @@ class House:
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
         transport = httpx2.ASGITransport(app=self.app, raise_app_exceptions=False)
-        return httpx2.AsyncClient(transport=transport, base_url=BASE, headers=sent)
+        hooks = {"response": [tells_nothing]}
+        return httpx2.AsyncClient(transport=transport, base_url=BASE, headers=sent, event_hooks=hooks)
 
     @property
     def master(self) -> httpx2.AsyncClient:
