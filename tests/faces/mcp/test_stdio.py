@@ -367,3 +367,31 @@ async def test_a_store_that_must_not_be_used_stops_the_start_with_one_line(tmp_p
         line = (await process.stderr.read()).decode()
         assert line.startswith("qhronos: ")
         assert line.count("\n") == 1
+
+
+async def test_it_listens_nowhere_and_holds_its_secrets_in_files_of_its_own(tmp_path: Path) -> None:
+    """S42: no listening socket, no secret among the arguments; what it keeps is its owner's alone."""
+    async with a_process(tmp_path) as process:
+        await told(process, HELLO)
+        call = {"name": "create_event", "arguments": {"name": "n", "schedule": "@daily"}}
+        answer = await told(process, {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call})
+        assert answer["result"]["isError"] is False
+        await asyncio.to_thread(nothing_stands_open, process.pid, tmp_path)
+
+
+def nothing_stands_open(pid: int, data_dir: Path) -> None:
+    secrets = [file.read_text().strip() for file in (data_dir / "secrets").iterdir() if file.name != ".lock"]
+    assert len(secrets) == 3
+    of_process = Path(f"/proc/{pid}")
+    arguments, environ = ((of_process / name).read_text() for name in ("cmdline", "environ"))
+    assert not any(secret in arguments or secret in environ for secret in secrets)
+    held = {os.readlink(each) for each in (of_process / "fd").iterdir()}
+    listening = {
+        f"socket:[{line.split()[9]}]"
+        for kind in ("tcp", "tcp6")
+        for line in (of_process / "net" / kind).read_text().splitlines()[1:]
+        if line.split()[3] == "0A"
+    }
+    assert held & listening == set()
+    for path in data_dir.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
