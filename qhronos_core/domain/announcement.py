@@ -116,8 +116,8 @@ def wanted(topic: Topic, arguments: Mapping[str, Any]) -> Wanted:
         InvalidInputError: unknown, or of the wrong form.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
-    if unknown := given.keys() - {"event_id", "tags", "name"}:
-        raise _refused(min(unknown), "Arguments are event_id, tags and name.")
+    if given.keys() - {"event_id", "tags", "name"}:  # not named again: what a stranger wrote is no word of ours
+        raise InvalidInputError.of("arguments", "Arguments are event_id, tags and name.")
     event_id, tags, name = given.get("event_id"), given.get("tags", []), given.get("name")
     if event_id is not None and (not isinstance(event_id, str) or not _UUID.fullmatch(event_id)):
         raise _refused("event_id", "An event's id is a UUID.")
