@@ -248,6 +248,8 @@ class Proxy:
 
 
 def _given(writer: asyncio.StreamWriter, data: bytes) -> "asyncio.Future[None] | None":
+    if writer.is_closing():
+        raise ConnectionResetError
     writer.write(data)
     return asyncio.ensure_future(writer.drain()) if writer.transport.get_write_buffer_size() > _CHUNK else None
 
