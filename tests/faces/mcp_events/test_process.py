@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from tests.faces.mcp.speakers import MODERN
 from tests.faces.mcp.test_stdio import a_host
-from tests.faces.mcp_events.asking import ask, headers, refusal, request
+from tests.faces.mcp_events import asking
+from tests.faces.mcp_events.asking import ask, headers, refusal
 from tests.faces.mcp_events.receiver import Receiver, a_receiver
 from tests.faces.rest.house import MASTER
 from tests.faces.rest.test_process import environment
 
 
 @asynccontextmanager
-async def serving(data_dir: Path, origin: str) -> AsyncIterator[httpx2.AsyncClient]:
+async def serving(data_dir: Path, origin: str, **more: str) -> AsyncIterator[httpx2.AsyncClient]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "qhronos_mcp",
         "serve",
-        env=environment(data_dir, {"QHRONOS_EVENTS__DEV_ORIGINS": origin}),
+        env=environment(data_dir, {"QHRONOS_EVENTS__DEV_ORIGINS": origin, **more}),
         stderr=asyncio.subprocess.PIPE,
         cwd=data_dir,
     )
@@ -49,7 +51,7 @@ async def serving(data_dir: Path, origin: str) -> AsyncIterator[httpx2.AsyncClie
 
 
 async def rpc(client: httpx2.AsyncClient, method: str, **params: Any) -> dict[str, Any]:
-    answer = (await client.post("/mcp", json=request(method, **params), headers=headers(method))).json()
+    answer = (await client.post("/mcp", json=asking.request(method, **params), headers=headers(method))).json()
     assert "result" in answer, answer
     result: dict[str, Any] = answer["result"]
     return result
@@ -62,12 +64,20 @@ async def an_event(client: httpx2.AsyncClient, name: str, schedule: str) -> str:
     return event_id
 
 
-async def test_a_subscription_outlives_a_kill_and_what_fell_due_meanwhile_is_told(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The store, as the environment names it."""
+    return {"DATABASE_URL": request.getfixturevalue("migrated_postgres_url")} if request.param == "postgres" else {}
+
+
+async def test_a_subscription_outlives_a_kill_and_what_fell_due_meanwhile_is_told(
+    tmp_path: Path, where: dict[str, str]
+) -> None:
     async with a_receiver() as receiver:
         origin = receiver.url.partition("/hook")[0]
         delivery = {"mode": "webhook", "url": receiver.url, "secret": "whsec_" + b64encode(b"k" * 32).decode()}
         asked = {"name": "occurrence.due", "arguments": {}, "delivery": delivery}
-        async with serving(tmp_path, origin) as client:
+        async with serving(tmp_path, origin, **where) as client:
             granted = await rpc(client, "events/subscribe", **asked)
             assert granted["resultType"] == "complete"
             first = await an_event(client, "first", "in 1 second")
@@ -76,7 +86,7 @@ async def test_a_subscription_outlives_a_kill_and_what_fell_due_meanwhile_is_tol
             second = await an_event(client, "second", "in 2 seconds")
         await asyncio.sleep(max(0.0, 2.5 - (time.monotonic() - began)))  # it falls due while nobody serves
         assert [one["data"]["event_id"] for one in receiver.events] == [first]
-        async with serving(tmp_path, origin) as client:
+        async with serving(tmp_path, origin, **where) as client:
             await told(receiver, second)
             again = await rpc(client, "events/subscribe", **asked)
             assert again["id"] == granted["id"]
