@@ -243,7 +243,9 @@ class Events(Protocol):
         """Other active events of the same creator with the same schedule, zone and action; any of those in `reach`."""
         ...
 
-    async def count_live(self, created_by: str) -> int: ...
+    async def count_live(self, created_by: str) -> int:
+        """How many of a creator's events are active or paused."""
+        ...
 
     async def runs_per_day(self, created_by: str, *, but: EventId) -> int:
         """The sum of `runs_per_day` over the creator's active events, leaving out one."""

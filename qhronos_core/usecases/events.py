@@ -301,7 +301,7 @@ class EventCases:
         adds = event.status is EventStatus.ACTIVE and (
             was.status is not EventStatus.ACTIVE or event.runs_per_day > was.runs_per_day
         )
-        quota = await self._within_quota(event, caller, new=False) if adds else None
+        quota = await self._within_quota(event, caller, new=was.status is EventStatus.INACTIVE) if adds else None
         answer = replace(
             _answer(event, plan.planned, now),
             result="preview" if dry_run else "updated",
@@ -512,7 +512,7 @@ class EventCases:
         return replace(event, caused_by=cause.id, chain_depth=depth)
 
     async def _within_quota(self, event: Event, caller: Principal, *, new: bool) -> Quota | None:
-        """Judged when an event is made or changed, never when it is due; write tokens only, per `sub`.
+        """Judged when an event is made, changed or has more to run again, never when it is due; write tokens only, per `sub`.
 
         What is close to its limit is counted again where it is written, since others write side by side.
         """

@@ -84,7 +84,7 @@ _WITHIN: Final = """
     -- Of two that create side by side the second waits for the lock, and counts what the first has written.
     SELECT true
      WHERE (%(events)s::bigint IS NULL OR %(events)s >=
-               (SELECT count(*) FROM events WHERE created_by = %(by)s AND status <> 'deleted'))
+               (SELECT count(*) FROM events WHERE created_by = %(by)s AND status IN ('active', 'paused')))
        AND (%(runs)s::bigint IS NULL OR %(runs)s >=
                (SELECT coalesce(sum(runs_per_day), 0) FROM events WHERE created_by = %(by)s AND status = 'active'))
 """

@@ -25,7 +25,7 @@ _BY_KEY: Final[LiteralString] = f"""
      ORDER BY e.created_at, e.id
 """
 _ALIKE: Final = "e.created_by = %(by)s AND e.likeness = %(likeness)s AND e.status = 'active' AND e.id <> %(id)s"
-_COUNT_LIVE: Final = "SELECT count(*) FROM events WHERE created_by = %(by)s AND status <> 'deleted'"
+_COUNT_LIVE: Final = "SELECT count(*) FROM events WHERE created_by = %(by)s AND status IN ('active', 'paused')"
 _RUNS_PER_DAY: Final = """
     SELECT coalesce(sum(runs_per_day), 0)::bigint FROM events
      WHERE created_by = %(by)s AND status = 'active' AND id <> %(but)s

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from qhronos_core.adapters.migrations import Migration
-from qhronos_core.adapters.sqlite import claims, migrating, occurrences, rows
+from qhronos_core.adapters.sqlite import claims, events, migrating, occurrences, rows
 from qhronos_core.domain.event import Event, EventStatus
 from qhronos_core.domain.lifecycle import State
 from qhronos_core.domain.occurrence import Attempt, Entry, Occurrence
@@ -38,6 +38,8 @@ def plan(connection: sqlite3.Connection, sql: str) -> str:
         (claims.TAKE_DUE, "occurrences_due_idx"),
         (claims.LANES_DUE, "occurrences_lane_idx"),
         (claims.TAKE_OF_LANES, "occurrences_lane_idx"),
+        (events.COUNT_LIVE, "events_live_idx"),
+        (events.RUNS_PER_DAY, "events_live_idx"),
         (claims.crowds_sql(2, 3), "occurrences_unfinished_idx"),
         (
             f"SELECT * FROM occurrences WHERE event_id IN (?, ?) AND {occurrences._PLANNED}",

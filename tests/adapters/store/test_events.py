@@ -339,6 +339,7 @@ async def test_live_events_and_their_runs_are_counted_by_creator(store: Store) -
         an_event(runs_per_day=24),
         an_event(runs_per_day=7, status=EventStatus.PAUSED),
         an_event(runs_per_day=5, status=EventStatus.DELETED),
+        an_event(runs_per_day=1, status=EventStatus.INACTIVE),
         an_event(runs_per_day=100, created_by="bob"),
     )
 

@@ -1,14 +1,19 @@
 """What one creator may have is counted where it is written: requests side by side end together at the quota."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from qhronos_core.adapters.local.signals import LocalSignals
 from qhronos_core.domain.access import Access, Principal
 from qhronos_core.domain.errors import QuotaExceededError
+from qhronos_core.domain.event import EventStatus
+from qhronos_core.domain.judgement import Judgement
 from qhronos_core.ports import Store
 from qhronos_core.usecases.events import EventCases, EventRules
+from tests.adapters.store.scenes import look
+from tests.clock import FakeClock
 from tests.world import PLAIN_KEEPER, anywhere
 
 WRITER = Principal("writer", Access.WRITE, frozenset({"user:writer"}), holder="writer")
@@ -73,3 +78,14 @@ async def test_over_a_quota_that_was_lowered_one_may_still_slow_down_and_pause(s
     with pytest.raises(QuotaExceededError):
         await lowered.update(event.id, {"status": "active"}, caller=WRITER)
     await lowered.update(event.id, {"status": "active", "schedule": "every 1h"}, caller=WRITER)
+
+
+async def test_what_has_ended_is_no_part_of_the_quota_until_it_has_more_to_run(store: Store, clock: FakeClock) -> None:
+    events = cases(store, quota_events=2)
+    once = (await events.create({"name": "n", "schedule": "in 10m"}, caller=WRITER)).event
+    clock.advance(timedelta(minutes=10))
+    await look(store, Judgement())
+    assert (await store.events.get(once.id)).status is EventStatus.INACTIVE
+    assert await created(events, WRITER, 3) == 2
+    with pytest.raises(QuotaExceededError):
+        await events.update(once.id, {"schedule": "@daily"}, caller=WRITER)
