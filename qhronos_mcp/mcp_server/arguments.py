@@ -58,8 +58,10 @@ class InvalidActionError(InvalidInputError):
     code = "invalid_action"
 
 
-def refuse_unknown(arguments: Arguments, known: Iterable[str], *, within: str | None = None) -> None:
-    """The SDK ignores an argument it does not know; an agent must hear of it.
+def refuse_unknown(
+    arguments: Arguments, known: Iterable[str], *, within: str | None = None, belong: Iterable[str] = ()
+) -> None:
+    """The SDK ignores an argument it does not know; an agent must hear of it. `belong`: names that belong in `changes`.
 
     Raises:
         UnknownArgumentError: with the argument taken away (null) and its value under the nearest known name.
@@ -70,8 +72,13 @@ def refuse_unknown(arguments: Arguments, known: Iterable[str], *, within: str | 
         return
     kept = {name: value for name, value in arguments.items() if name in known}
     moved: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     faults = []
     for name in unknown:
+        if name in belong:
+            faults.append(Fault(name, UnknownArgumentError.code, "belongs in `changes`."))
+            changes[name] = arguments[name]
+            continue
         near = difflib.get_close_matches(name, [other for other in known if other not in kept | moved], n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
         shown = name if name.isascii() and name.isidentifier() and len(name) <= 40 else "an argument"
@@ -82,6 +89,9 @@ def refuse_unknown(arguments: Arguments, known: Iterable[str], *, within: str | 
         )
         if near:
             moved[near[0]] = arguments[name]
+    if changes:
+        said = arguments.get("changes")
+        moved["changes"] = {**(said if isinstance(said, Mapping) else {}), **changes}
     fix: dict[str, Any] = dict.fromkeys(unknown) | moved if within is None else {within: kept | moved}
     raise UnknownArgumentError(faults=[replace(faults[0], fix=(fix,)), *faults[1:]])
 
@@ -195,6 +205,8 @@ def _said(fix: Mapping[str, object], tool: str, arguments: Arguments) -> dict[st
             said |= {"do": "pause" if field == "paused_until" else "snooze", "until": value}
         elif tool == "update_event" and field == "status" and value in _DO:
             said |= {"do": _DO[str(value)]}
+        elif tool == "update_event" and value is None and "changes" in fix:
+            said[field] = None  # it was said beside `changes`, and is among them now
         elif field == "webhook" or field in FIELDS:
             changes["action" if field == "webhook" else field] = value
         elif field in ("event_id", "changes", "do", "until"):

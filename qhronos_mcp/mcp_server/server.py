@@ -241,7 +241,8 @@ class QhronosServer(MCPServer[Any]):
             }
         if name not in self._known:
             raise words.UnknownToolError(f"No such tool. The tools are {', '.join(self._known)}.")
-        words.refuse_unknown(given, self._known[name])
+        belong = words.CHANGEABLE if name == "update_event" else ()
+        words.refuse_unknown(given, self._known[name], belong=belong)
 
     def _said(
         self, shown: Mapping[str, Any], *, line: bool, is_error: bool = False, meta: dict[str, Any] | None = None

@@ -23,6 +23,12 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("create_event", {"name": "n", "schedule": "@daily", "tags": "home"}, "invalid_argument", "tags"),
     ("update_event", {"event_id": "k", "changes": {"schedule": "15m"}}, "invalid_schedule", "changes.schedule"),
     ("update_event", {"event_id": "k", "changes": {"shedule": "@daily"}}, "unknown_argument", "changes.shedule"),
+    (
+        "update_event",
+        {"event_id": "k", "description": "d", "changes": {"name": "m"}},
+        "unknown_argument",
+        "changes.description",
+    ),
     ("update_event", {"event_id": "k", "changes": {"action": "x.example"}}, "invalid_action", "changes.action"),
     ("update_event", {"event_id": "k", "do": "snooze"}, "invalid_argument", "until"),
     ("update_event", {"event_id": "k", "until": "1h"}, "invalid_argument", "until"),
