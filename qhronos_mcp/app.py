@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import uvicorn
@@ -33,11 +33,15 @@ from qhronos_mcp.verifier import Verifier
 from qhronos_mcp.web import web_routes
 from qhronos_mcp.welcome import welcome
 
+if TYPE_CHECKING:
+    from qhronos_mcp.bounded_http import Room
+
 _LOG: Final = structlog.get_logger("qhronos.serve")
 ANSWERED_WITHIN: Final = (
     0.5  # seconds that calls of the older protocol have for their answers, before their streams end
 )
 GRACEFUL: Final = 5  # seconds that requests under way have, once the node is told to stop
+DESCRIPTORS_MOST: Final = 65_536  # asked of a system that allows more
 KEEP_ALIVE: Final = 75  # longer than what balancers keep, so that they close first
 
 
@@ -117,28 +121,32 @@ def serve(settings: Settings) -> None:
     Raises:
         StartRefusedError: the port is taken or may not be used; nothing was begun.
     """
+    room = _room(settings.delivery.concurrency)
+    if room is not None:
+        delivery = settings.delivery.model_copy(update={"concurrency": room.sends})
+        settings = settings.model_copy(update={"delivery": delivery})
     with _listening(settings.server) as listener, _Signals.remembered() as signals:
-        _run(_served(settings, listener, signals))
+        _run(_served(settings, listener, signals, room))
     if signals.received is not None:
         signal.signal(signals.received, signal.SIG_DFL)
         signal.raise_signal(signals.received)
 
 
-async def _served(settings: Settings, listener: socket.socket, signals: "_Signals") -> None:
+async def _served(settings: Settings, listener: socket.socket, signals: "_Signals", room: "Room | None") -> None:
     compat.keep_streams_open()
     async with open_core(settings) as core:
         app = build_app(core, settings)
-        config = uvicorn_config(app, settings)
+        config = uvicorn_config(app, settings, room)
         server = Server(config, on_start=lambda: _started(core, _address(listener)), on_exit=lambda: begin_stop(app))
         signals.reach(server)
         await server.serve(sockets=[listener])
 
 
-def uvicorn_config(app: Starlette, settings: Settings) -> uvicorn.Config:
+def uvicorn_config(app: Starlette, settings: Settings, room: "Room | None" = None) -> uvicorn.Config:
     """How the app is served: every limit of the wire stands here."""
     return uvicorn.Config(
         app,
-        http=_http_protocol(app),
+        http=_http_protocol(app, room),
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -224,13 +232,30 @@ def _run(main: Any) -> None:
         asyncio.run(main)
 
 
-def _http_protocol(app: Starlette) -> Any:
+def _room(sends: int) -> "Room | None":
+    """All the descriptors the system allows, shared out. None where it does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    from qhronos_mcp.bounded_http import Room
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_MOST if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return Room.within(min(soft, DESCRIPTORS_MOST) if soft > 0 else DESCRIPTORS_MOST, sends=sends)
+
+
+def _http_protocol(app: Starlette, room: "Room | None") -> Any:
     """On httptools where there is one: it parses an order of magnitude faster, but bounds nothing by itself."""
     if not _has("httptools"):
         return "h11"
     from qhronos_mcp.bounded_http import BoundedHttp
 
-    return BoundedHttp.by(app.state.core.clock.now)
+    return BoundedHttp.by(app.state.core.clock.now, room)
 
 
 def _has(module: str) -> bool:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qhronos_core.config import Settings
 from qhronos_core.domain.access import Access, Principal
-from qhronos_core.domain.errors import ForbiddenError
+from qhronos_core.domain.errors import ForbiddenError, UnavailableError
 from qhronos_core.ports import RateLimit, RateVerdict
 from qhronos_mcp.metrics import HttpMetrics
 
@@ -26,6 +26,7 @@ _LOG: Final = structlog.get_logger("qhronos.access")
 _FACTS: Final = "qhronos.facts"
 _OWN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+CROWDED: Final = "qhronos.crowded"  # in the scope of a request whose connection is one too many
 MCP_PATH: Final = "/mcp"
 """Guarded by the SDK's own transport security, which answers 421 and 403 itself (mcp.md §2)."""
 
@@ -195,6 +196,13 @@ def origins_of(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(origin.rstrip("/").lower() for origin in origins))
 
 
+class CrowdedError(UnavailableError):
+    code = "crowded"
+
+    def __init__(self) -> None:
+        super().__init__("This node has as many connections as it can hold. Send the request again in a moment.")
+
+
 class Guard:
     """Host and Origin (security.md S37, S43): what a page of a stranger sends through a visitor's browser gets nothing.
 
@@ -207,6 +215,8 @@ class Guard:
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get(CROWDED) and scope["path"] != "/health":
+            raise CrowdedError
         if scope["type"] not in ("http", "websocket") or scope["path"] == MCP_PATH:
             await self._app(scope, receive, send)
             return
