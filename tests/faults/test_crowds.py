@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.rig.checker import Wanted
 from tests.faults.rig.nodes import Cluster, Node
+from tests.faults.rig.odd_nodes import started
 from tests.faults.rig.receiver import Receiver
 from tests.faults.test_kills import all_finished, soon, verdict_on, webhook
 
@@ -66,7 +67,7 @@ async def test_with_all_descriptors_used_up_callers_are_shed_and_what_is_due_is_
     """F26."""
     few = 64
     node = await asyncio.to_thread(
-        cluster.start, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
+        started, cluster, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
     )
     due = soon(4)
     events = [

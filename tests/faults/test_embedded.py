@@ -21,6 +21,7 @@ import pytest
 from tests.faults.rig.checker import Wanted
 from tests.faults.rig.disks import DiskMissingError, Switch, faults_of
 from tests.faults.rig.nodes import ROOT, Cluster, Node, a_cluster
+from tests.faults.rig.odd_nodes import started
 from tests.faults.rig.receiver import Receiver
 from tests.faults.test_kills import all_finished, soon, verdict_on, webhook
 
@@ -320,7 +321,7 @@ async def test_where_logs_cannot_be_written_everything_goes_on(
     cluster: Cluster, receiver: Receiver, nowhere: IO[bytes]
 ) -> None:
     """F24."""
-    node = await asyncio.to_thread(cluster.start, logs=nowhere)
+    node = await asyncio.to_thread(started, cluster, stdout=nowhere, stderr=nowhere)
     due = soon(1)
     event = await asyncio.to_thread(node.create, schedule=due.isoformat(), action=webhook(receiver))
     rows = await all_finished(node, [event["id"]])
