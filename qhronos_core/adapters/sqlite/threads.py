@@ -26,6 +26,8 @@ PATIENCE: Final = 10.0  # seconds a write waits for another process's lock befor
 GROUP: Final = 64  # writes that share one transaction, and so one fsync
 _POLL_LEAST: Final = 0.0005
 _POLL_MOST: Final = 0.004
+_WATCHED: Final = 5.0  # seconds that a lock is watched closely; one held longer is looked at less often
+_POLL_LATER: Final = 0.05
 _IDLE: Final = 1.0  # seconds without a write after which the write-ahead log is folded back
 _WAL_WARNING: Final = 64 * 2**20
 _TENDED_EVERY: Final = 1_000  # commits between looks at the log's size
@@ -199,7 +201,7 @@ class Writer:
 
     def _begin(self, jobs: list[_Job]) -> sqlite3.Connection | None:
         """Take the write lock, waiting for other processes; None when every job's patience has ended."""
-        wait = _POLL_LEAST
+        wait, began = _POLL_LEAST, time.monotonic()
         while True:
             try:
                 connection = self._open()
@@ -216,7 +218,7 @@ class Writer:
             if all(job.error is not None for job in jobs):
                 return None
             time.sleep(self._fairness.rng.uniform(_POLL_LEAST, wait))
-            wait = min(wait * 1.5, _POLL_MOST)
+            wait = min(wait * 1.5, _POLL_MOST if now - began < _WATCHED else _POLL_LATER)
 
     def _lose(self, jobs: list[_Job], error: Exception) -> None:
         """The transaction is gone, with every job in it; the connection too, if it cannot be trusted."""
