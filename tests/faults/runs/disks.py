@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.rig.disks import DiskMissingError, Zygote, a_zygote, after_a_power_cut, faults_of
-from tests.faults.rig.runs import EMBEDDED, Asked, Found, NotRun, fault
+from tests.faults.rig.lacking import NotRun
+from tests.faults.rig.runs import EMBEDDED, Asked, Found, fault
 from tests.faults.test_disk import killed, opened
 
 
