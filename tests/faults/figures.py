@@ -10,6 +10,7 @@ import random
 import shutil
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 from rich.console import Console
@@ -42,7 +43,7 @@ async def main() -> int:
             asked = Asked(store, events, told.seed, directory)
             console.print(f"{each} on {store}: {each.holds}", markup=False)
             try:
-                found = await each.play(asked)
+                found = await _played(each, asked)
             except (NotRun, ServerMissing) as missing:
                 table.add_row(str(each), store, *[""] * 9, f"not run: {missing}")
                 console.print(f"  not run: {missing}", markup=False)
@@ -57,6 +58,16 @@ async def main() -> int:
                 shutil.rmtree(directory)
     console.print(table)
     return 0 if clean else 1
+
+
+async def _played(each: Fault, asked: Asked) -> Found:
+    try:
+        return await each.play(asked)
+    except (NotRun, ServerMissing):
+        raise
+    except Exception as failure:  # one run that breaks off is one that does not hold; the others go on
+        traceback.print_exc()
+        return Found(broken=[f"broke off: {failure!r:.200}"])
 
 
 def _row(each: Fault, store: str, found: Found) -> list[str]:

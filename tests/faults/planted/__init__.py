@@ -3,9 +3,11 @@
 python -c "from tests.faults.planted import plant; plant('...'); from qhronos_mcp.cli import main; main()" serve
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -114,6 +116,14 @@ def successor_later() -> None:
     Dispatcher.claim = then_planned  # type: ignore[method-assign]
 
 
+def wrong_clock() -> None:
+    """No bug: the machine's clock is wrong by what the file named by FAULTS_CLOCK says (libfaketime and `time.sleep` quarrel)."""
+    from qhronos_core.adapters.clock import SystemClock
+
+    file, now = Path(os.environ["FAULTS_CLOCK"]), SystemClock.now
+    SystemClock.now = lambda self: now(self) + timedelta(seconds=float(file.read_text()))  # type: ignore[method-assign]
+
+
 PLANTED: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (no_fence, removed_before_sent, new_id_each_time, lease_let_go, nodes_own_clock, successor_later)
@@ -121,4 +131,4 @@ PLANTED: dict[str, Callable[[], None]] = {
 
 
 def plant(name: str) -> None:
-    PLANTED[name]()
+    globals()[name]()

@@ -32,7 +32,6 @@ class WrongClock:
     shifts: list[tuple[float, float]] = field(default_factory=list)  # since when, by how much; true wall clock
 
     def __post_init__(self) -> None:
-        self.library = libfaketime()
         self.set(0.0)
 
     def set(self, seconds: float) -> None:
@@ -46,7 +45,7 @@ class WrongClock:
     @property
     def environ(self) -> Mapping[str, str]:
         return {
-            "LD_PRELOAD": str(self.library),
+            "LD_PRELOAD": str(libfaketime()),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",

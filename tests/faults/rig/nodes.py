@@ -119,7 +119,7 @@ class Node:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def until_it_answers(self, within: float = 40.0) -> None:
+    def until_it_answers(self, within: float = 120.0) -> None:
         deadline = time.monotonic() + within
         while time.monotonic() < deadline and self.alive:
             with suppress(OSError):

@@ -13,8 +13,9 @@ import asyncio
 import importlib
 import pkgutil
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -125,9 +126,9 @@ class Scene:
     written: list[Wanted] = field(default_factory=list)
     """What was acknowledged to those who wrote during the run, beside the load."""
 
-    async def start(self, *numbers: int, environ: Mapping[str, str] | None = None) -> None:
+    async def start(self, *numbers: int, environ: Mapping[str, str] | None = None, planted: str = "") -> None:
         for number in numbers:
-            await asyncio.to_thread(self.cluster.start, number, environ=environ)
+            await asyncio.to_thread(self.cluster.start, number, environ=environ, planted=planted)
 
 
 @asynccontextmanager
@@ -170,10 +171,13 @@ async def a_scene(
         yield Scene(cluster, receiver, postgres, redis, rng, clock, added, proxies)
 
 
-async def loaded(scene: Scene, events: int, *, begin: datetime | None = None, paths: int = 20) -> list[Wanted]:
+async def loaded(scene: Scene, events: int, *, paths: int = 20) -> list[Wanted]:
     """Create the events; what is wanted of them is computed here, not asked of the product."""
     node = scene.cluster.nodes[1]
-    begin = begin or (datetime.now(UTC) + timedelta(seconds=6 + events / 40)).replace(microsecond=0)
+    tried = time.monotonic()
+    await asyncio.gather(*[asyncio.to_thread(node.create, schedule="every 1d") for _ in range(8)])
+    takes = (time.monotonic() - tried) / 8 * events
+    begin = (datetime.now(UTC) + timedelta(seconds=5 + 2 * takes)).replace(microsecond=0)
     gate = asyncio.Semaphore(8)
     wanted: list[Wanted] = []
 
@@ -192,6 +196,8 @@ async def loaded(scene: Scene, events: int, *, begin: datetime | None = None, pa
         wanted.extend(Wanted(event["id"], start + timedelta(seconds=SPACING * k)) for k in range(INSTANTS))
 
     await asyncio.gather(*[create(number) for number in range(events)])
+    if datetime.now(UTC) >= begin:  # an instant that passed before its event was made is nobody's
+        raise TimeoutError("the load was not made in time: this machine is busy with something else")
     return wanted
 
 
@@ -201,9 +207,15 @@ async def settled(cluster: Cluster, wanted: Sequence[Wanted]) -> tuple[list[dict
     gate = asyncio.Semaphore(8)
 
     async def told(path: str) -> list[dict[str, Any]]:
+        """An event that is not there has no rows: its instants count as lost."""
         async with gate:
-            status, answer = await asyncio.to_thread(node.ask, "GET", path)
-        return answer if status == 200 else []  # an event that is not there has no rows: its instants count as lost
+            for _ in range(20):
+                with suppress(TimeoutError):
+                    status, answer = await asyncio.to_thread(node.ask, "GET", path)
+                    if status in (200, 404):
+                        return list(answer) if status == 200 else []
+                await asyncio.sleep(0.5)
+        raise TimeoutError(f"{path} is not answered")
 
     events = sorted({each.event_id for each in wanted})
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -272,7 +284,8 @@ async def judged(scene: Scene, wanted: Sequence[Wanted]) -> Found:
     log = [
         replace(each, at=scene.clock(each.at), answered_at=scene.clock(each.answered_at)) for each in scene.receiver.log
     ]
-    verdict = judge(wanted, log, rows, attempts, blows=scene.blows)
+    blows = [(scene.clock(since), scene.clock(until)) for since, until in scene.blows]
+    verdict = judge(wanted, log, rows, attempts, blows=blows)
     found = Found(verdict, figures=scene.figures, broken=scene.broken)
     scene.figures["rescued"] = sum(each["outcome"] == "lease_lost" for tries in attempts.values() for each in tries)
     if log:

@@ -1,6 +1,7 @@
 """Clocks that are wrong: a node's, and the store's own."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -40,25 +41,29 @@ def the_stores_clock(asked: Asked, nemesis: Callable[[WrongClock], Nemesis]) -> 
     clock = WrongClock(asked.directory / "clock")
 
     async def prepare(scene: Scene) -> None:
-        await scene.start(*NODES, environ=clock.environ if asked.store == EMBEDDED else None)
+        if asked.store == EMBEDDED:
+            await scene.start(*NODES, environ={"FAULTS_CLOCK": str(clock.file)}, planted="wrong_clock")
+        else:
+            await scene.start(*NODES)
 
     on_server = None if asked.store == EMBEDDED else clock.environ
-    return under_load(
-        nemesis(clock), duplicates=0, prepare=prepare, environ_of_postgres=on_server, clock=clock.told_at
-    )(asked)
+    return under_load(nemesis(clock), prepare=prepare, environ_of_postgres=on_server, clock=clock.told_at)(asked)
 
 
 def moved(seconds: float, clock: WrongClock) -> Nemesis:
-    async def nemesis(_scene: Scene, over: asyncio.Event) -> None:
+    async def nemesis(scene: Scene, over: asyncio.Event) -> None:
         await asyncio.sleep(20)
+        at = time.time()
         clock.set(seconds)
+        if seconds > 0:  # every lease has lapsed by this clock: what is under way is taken over
+            scene.blows.append((at - 0.5, at + 0.5))
         await over.wait()
         await asyncio.sleep(max(0.0, -seconds))  # what was to come is that much further off
 
     return nemesis
 
 
-@fault("F20", "the store's clock 10 min on", on=(EMBEDDED, SERVER), holds="nothing twice, nothing early: catch_up")
+@fault("F20", "the store's clock 10 min on", on=(EMBEDDED, SERVER), holds="split 0, nothing early: catch_up")
 async def _(asked: Asked) -> Found:
     return await the_stores_clock(asked, lambda clock: moved(600, clock))
 
