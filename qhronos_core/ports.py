@@ -592,6 +592,13 @@ class Store(Protocol):
         """For `/status` and `doctor`: kind, version, migrations, sizes. No secret, no path of a socket."""
         ...
 
+    async def begin_epoch(self) -> None:
+        """A backup was put back: a cursor given out after it was made is from now on known to be of another journal.
+
+        Webhook subscriptions are of the backup themselves, and go on where they stood.
+        """
+        ...
+
     async def migrate(self) -> Sequence[str]:
         """Apply what is missing, under a lock, with checksums; the names applied. Safe from two nodes at once."""
         ...

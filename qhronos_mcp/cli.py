@@ -190,6 +190,21 @@ def rotate_key(
 
 
 @app.command()
+def restored(config: ConfigOption = None) -> None:
+    """Say that a backup of the store was put back, before servers start on it.
+
+    Occurrences keep their ids, so what is sent again is known to receivers. Readers of the journal that had come
+    further than the backup are told that they missed something, instead of missing it.
+    """
+
+    async def run(core: "Core") -> None:
+        await core.store.begin_epoch()
+        typer.echo("Cursors from before are known as such; subscriptions go on where the backup has them.")
+
+    _with_core(config, run)
+
+
+@app.command()
 def doctor(config: ConfigOption = None) -> None:
     """Look at this installation and say what is well and what is not. Changes nothing, and makes nothing."""
     from qhronos_mcp.doctor import Finding, examine, unopened

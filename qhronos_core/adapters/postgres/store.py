@@ -31,6 +31,14 @@ from qhronos_core.domain.occurrence import Move, Occurrence
 from qhronos_core.ports import Changes, Claim, Claimed, Clock, InboxQuery, Judge, RememberedAnswer
 
 _NOW: Final[LiteralString] = f"SELECT {NOW}"
+_BEGIN_EPOCH: Final = """
+      WITH begun AS (
+             UPDATE store_meta AS m SET journal_epoch = gen_random_uuid()
+               FROM (SELECT journal_epoch FROM store_meta) AS was
+          RETURNING m.journal_epoch AS now, was.journal_epoch AS was)
+    UPDATE subscriptions AS s SET epoch = begun.now FROM begun WHERE s.epoch = begun.was
+ RETURNING s.id
+"""
 _IDENTITY: Final = "SELECT id FROM store_meta"
 _REMEMBERED: Final[LiteralString] = f"""
     SELECT principal, path, key, body_hash, status, answer, expires_at FROM idempotency
@@ -149,6 +157,9 @@ class PostgresStore:
 
     async def damage(self) -> Sequence[str]:
         return ()  # the server's own business
+
+    async def begin_epoch(self) -> None:
+        await self._callers.rows(_BEGIN_EPOCH)
 
     async def migrate(self) -> Sequence[str]:
         return await schema.migrate(self._conninfo, connect_timeout=self._settings.connect_timeout)

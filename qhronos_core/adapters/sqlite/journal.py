@@ -86,3 +86,9 @@ def _last_position(connection: sqlite3.Connection) -> int:
 
 def write_entries(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     insert(connection, f"INSERT INTO journal ({_COLUMNS})", [entry_row(entry) for entry in entries])
+
+
+def begin_epoch(connection: sqlite3.Connection, epoch: UUID) -> None:
+    was, _ = _epoch(connection)
+    connection.execute("UPDATE store_meta SET journal_epoch = ?", (epoch.bytes,))
+    connection.execute("UPDATE subscriptions SET epoch = ? WHERE epoch = ?", (epoch.bytes, was.bytes))

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from qhronos_core.adapters.migrations import StoreRefusedError
 from qhronos_core.adapters.sqlite import changes as writing
@@ -16,7 +16,7 @@ from qhronos_core.adapters.sqlite import claims, migrating, occurrences, presenc
 from qhronos_core.adapters.sqlite.errors import awaits_rollback, is_busy
 from qhronos_core.adapters.sqlite.events import SqliteEvents
 from qhronos_core.adapters.sqlite.file import FILE_NAME, StoreFile, mark_as_ours
-from qhronos_core.adapters.sqlite.journal import SqliteJournal
+from qhronos_core.adapters.sqlite.journal import SqliteJournal, begin_epoch
 from qhronos_core.adapters.sqlite.occurrences import SqliteOccurrences
 from qhronos_core.adapters.sqlite.sealed import SqliteSealedValues
 from qhronos_core.adapters.sqlite.subscriptions import SqliteSubscriptions
@@ -125,6 +125,9 @@ class SqliteStore:
             return [] if found == ["ok"] else found
 
         return await self._readers.read(check)
+
+    async def begin_epoch(self) -> None:
+        await self._writer.write(lambda connection: begin_epoch(connection, uuid4()))
 
     async def migrate(self) -> Sequence[str]:
         return await self._writer.write(lambda connection: migrating.migrate(connection, self._clock.now()))

@@ -13,6 +13,7 @@ from qhronos_core.domain.occurrence import Entry, EntryKind
 from qhronos_core.ports import Changes, EventSave, Page, Store
 from tests.adapters.store.places import Place
 from tests.adapters.store.scenes import after, an_entry, an_event, an_occurrence, journal, kept
+from tests.adapters.store.test_subscriptions import a_subscription
 from tests.clock import NOON, FakeClock
 
 
@@ -205,3 +206,20 @@ async def test_a_cursor_as_text_is_the_same_cursor(store: Store) -> None:
     await told(store, an_entry())
     end = await store.journal.end()
     assert Cursor.read(str(end)) == end
+
+
+async def test_after_a_backup_was_put_back_cursors_are_of_another_journal_and_subscriptions_go_on(store: Store) -> None:
+    """Else a reader that has been further than the backup would skip what is written at those positions now."""
+    event = an_event()
+    await kept(store, event)
+    end = await store.journal.end()
+    mine, strangers = a_subscription("sub_1", cursor=end), a_subscription("sub_2")
+    assert all([await store.subscriptions.start(each, most=9) for each in (mine, strangers)])
+
+    await store.begin_epoch()
+
+    now = await store.journal.end()
+    assert (now.epoch != end.epoch, now.position) == (True, end.position)
+    assert (await store.journal.after(end, limit=10)).truncated
+    kept_on = [await store.subscriptions.get(each.id) for each in (mine, strangers)]
+    assert [each and each.cursor for each in kept_on] == [now, strangers.cursor]
