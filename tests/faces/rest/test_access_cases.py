@@ -252,6 +252,7 @@ async def test_out_of_reach_is_byte_for_byte_as_absent(house: House) -> None:
             assert shown[0] == shown[1]
 
 
+@pytest.mark.alone
 async def test_out_of_reach_takes_as_long_as_absent(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """S17. What another's event costs to read, however large, cannot be seen in the time of its 404."""
     monkeypatch.setattr(resource, "ABSENT_AFTER", ABSENT_AFTER)
