@@ -201,8 +201,10 @@ async def loaded(scene: Scene, events: int, *, paths: int = 20) -> list[Wanted]:
     return wanted
 
 
-async def settled(cluster: Cluster, wanted: Sequence[Wanted]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows of every event once all have ended (or after two minutes as they are), and their attempts."""
+async def settled(
+    cluster: Cluster, wanted: Sequence[Wanted], within: float
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of every event once all have ended (or after `within` seconds as they are), and their attempts."""
     node = next(node for node in cluster.nodes.values() if node.alive)
     gate = asyncio.Semaphore(8)
 
@@ -219,7 +221,8 @@ async def settled(cluster: Cluster, wanted: Sequence[Wanted]) -> tuple[list[dict
 
     events = sorted({each.event_id for each in wanted})
     rows: dict[str, list[dict[str, Any]]] = {}
-    for _ in range(60):
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
         waiting = [event for event in events if not rows.get(event) or not all(map(_ended, rows[event]))]
         if not waiting:
             break
@@ -230,7 +233,7 @@ async def settled(cluster: Cluster, wanted: Sequence[Wanted]) -> tuple[list[dict
         )
         if not all(rows[event] and all(map(_ended, rows[event])) for event in waiting):
             await asyncio.sleep(2)
-    every = [row for event in events for row in rows[event]]
+    every = [row for event in events for row in rows.get(event, [])]
     attempts = await asyncio.gather(*[told(f"/occurrences/{row['id']}/attempts") for row in every])
     return every, {row["id"]: tries for row, tries in zip(every, attempts, strict=True)}
 
@@ -250,10 +253,12 @@ def under_load(
     duplicates: float = 0.02,
     lateness: float | None = None,
     prepare: Callable[[Scene], Awaitable[None]] | None = None,
+    ends_within: float = 120,
     **scene: Any,
 ) -> Play:
     """`duplicates`: the greatest share of the deliveries. `lateness`: the greatest p99, in seconds. `scene`: as `a_scene`.
 
+    `ends_within`: how many seconds after the last instant every row must have ended; breakers wait for minutes.
     `prepare` starts the nodes, if it is not simply all three.
     """
 
@@ -267,7 +272,7 @@ def under_load(
             await asyncio.sleep(max(0.0, (last - datetime.now(UTC)).total_seconds()) + 1)
             over.set()
             await striking
-            found = await judged(stage, [*wanted, *stage.written])
+            found = await judged(stage, [*wanted, *stage.written], within=ends_within)
         assert found.verdict is not None
         share = found.verdict.duplicates / max(1, found.verdict.deliveries)
         found.must(share <= duplicates, f"duplicates {share:.1%} > {duplicates:.0%}")
@@ -278,9 +283,9 @@ def under_load(
     return play
 
 
-async def judged(scene: Scene, wanted: Sequence[Wanted]) -> Found:
+async def judged(scene: Scene, wanted: Sequence[Wanted], *, within: float = 120) -> Found:
     """What the checker says once every row has ended; the figures are the scene's."""
-    rows, attempts = await settled(scene.cluster, wanted)
+    rows, attempts = await settled(scene.cluster, wanted, within)
     log = [
         replace(each, at=scene.clock(each.at), answered_at=scene.clock(each.answered_at)) for each in scene.receiver.log
     ]

@@ -57,7 +57,9 @@ async def _(asked: Asked) -> Found:
         scene.receiver.log += bad.log
         await over.wait()
 
-    return await under_load(down_and_back, duplicates=0, settings={"QHRONOS_DELIVERY__PER_HOST": str(PER_HOST)})(asked)
+    return await under_load(
+        down_and_back, duplicates=0, ends_within=900, settings={"QHRONOS_DELIVERY__PER_HOST": str(PER_HOST)}
+    )(asked)
 
 
 @fault(
@@ -71,4 +73,4 @@ async def _(asked: Asked) -> Found:
         scene.receiver.answers = lambda _path, _nth: scene.rng.choice((200, 503))
         await quiet(scene, over)
 
-    return await under_load(failing, duplicates=0)(asked)
+    return await under_load(failing, duplicates=0, ends_within=1_800)(asked)
