@@ -146,5 +146,5 @@ async def test_of_a_long_outage_too_only_the_latest_runs_where_occurrences_are_c
     assert (last.scheduled_at, last.ordinal) == (begun + timedelta(minutes=12_000), 12_000)
     assert (await world.store.events.get(ended.event.id)).status == "inactive"
     lines = [line.entry async for line in world._lines() if line.entry.kind == "occurrence.missed"]
-    assert [entry.detail["count"] for entry in lines] == [20_159, 11_999]
+    assert {entry.detail["count"] for entry in lines} == {20_159, 11_999}  # both due at one instant: in either order
     assert all(entry.detail["count_exact"] for entry in lines)
