@@ -55,6 +55,7 @@ class ConnectedClients:
 
     here: set[str] = field(default_factory=set)
     elsewhere: frozenset[str] = frozenset()
+    other_nodes: bool = False  # whether any other node serves
 
     def only_elsewhere(self, client_name: str) -> bool:
         return client_name in self.elsewhere and client_name not in self.here
@@ -237,6 +238,7 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
                 concurrency=settings.delivery.concurrency,
                 drain=settings.delivery.drain,
             ),
+            other_nodes=lambda: clients.other_nodes,
             synced=lambda told, asked_at: clock.adjust(told, asked_at=asked_at),
             tally=tally,
         )

@@ -212,6 +212,7 @@ class Sockets:
             try:
                 await self._tell_who_is_here(again=True)
                 await self._elsewhere_now()
+                self._core.clients.other_nodes = bool(await self._core.store.presence.nodes() - {self._core.node})
             except QhronosError as error:
                 _log.warning("presence_not_told", code=error.code)
             with suppress(TimeoutError):

@@ -66,6 +66,9 @@ class OpenHosts:
 
     def withdraw(self, host: str) -> None: ...
 
+    def is_shut(self, host: str) -> bool:
+        return False
+
 
 @dataclass
 class World:

@@ -40,6 +40,8 @@ SETTLE_BATCH: Final = 100
 SETTLE_WAIT: Final = 0.005  # seconds an outcome waits for others to share its transaction
 SLOTS_WAIT: Final = 0.003  # seconds a claim waits for more slots to be free
 KEY_WAIT: Final = timedelta(seconds=10)  # until what could not be opened here is due again, here or elsewhere
+OTHERS_TRIES: Final = 3
+OTHERS_TRY_AFTER: Final = timedelta(seconds=1)
 FRESH: Final = 1.0  # seconds a claim may be sent without asking the store again (P6)
 
 
@@ -75,6 +77,10 @@ class Hosts(Protocol):
         """An admitted send that was never made."""
         ...
 
+    def is_shut(self, host: str) -> bool:
+        """Whether its breaker is open: not because of how many there are, but because none is answered."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class DispatchSettings:
@@ -99,6 +105,7 @@ class Dispatcher:
         clock: Clock,
         signals: Signals,
         settings: DispatchSettings,
+        other_nodes: Callable[[], bool] = lambda: False,
         synced: Callable[[datetime, datetime], None] = lambda _told, _asked_at: None,
         tally: Tally | None = None,
     ) -> None:
@@ -112,6 +119,7 @@ class Dispatcher:
         self._signals = signals
         self._settings = settings
         self._synced = synced
+        self._other_nodes = other_nodes
         self._sending: set[asyncio.Task[None]] = set()  # until settled
         self._occupied = 0  # until sent: what was claimed and has no answer yet
         self._outcomes: list[tuple[Move, asyncio.Future[bool]]] = []
@@ -209,7 +217,10 @@ class Dispatcher:
         courier = self._couriers.get(event.action.type)
         host = courier.host_of(event) if courier else None
         if host is not None and (not_before := self._hosts.admit(host, self._clock.now())) is not None:
-            return judgement.released(occurrence, at=self._clock.now(), due_at=not_before)
+            now = self._clock.now()
+            if self._hosts.is_shut(host) and self._others_may_try(occurrence):
+                not_before = min(not_before, now + OTHERS_TRY_AFTER)
+            return judgement.released(occurrence, at=now, due_at=not_before)
         reported = False
         try:
             age = self._clock.monotonic() - taken_at
@@ -234,6 +245,11 @@ class Dispatcher:
                 self._hosts.withdraw(host)
         failpoint("after_send_before_record")
         return judgement.settled(event, occurrence, outcome, at=self._clock.now(), node=self._settings.node)
+
+    def _others_may_try(self, occurrence: Occurrence) -> bool:
+        """A receiver that is down for this node may be up for another (F18); so they are given some chances before it waits."""
+        given_back = (occurrence.fence - occurrence.attempts_made) // 2  # each claim and each return raises the fence
+        return given_back < OTHERS_TRIES and self._other_nodes()
 
     async def _still_wanted(self, claim: Claim) -> bool:
         """Asked once for all who ask in one turn of the loop: where the store is slow, claims come late by the batch."""

@@ -55,9 +55,15 @@ def no_secrets(_: Event) -> EventSecrets:
 
 
 def dispatcher_of(
-    world: World, *, hosts: Any = None, open_secrets: Callable[[Event], EventSecrets] = no_secrets, **settings: Any
+    world: World,
+    *,
+    hosts: Any = None,
+    open_secrets: Callable[[Event], EventSecrets] = no_secrets,
+    other_nodes: bool = False,
+    **settings: Any,
 ) -> Dispatcher:
     return Dispatcher(
+        other_nodes=lambda: other_nodes,
         store=world.store,
         judge=world.judge,
         couriers={ActionType.WEBHOOK: world.courier},
@@ -281,3 +287,30 @@ async def test_secrets_that_were_tampered_with_are_an_attempt_without_an_answer(
     (attempt,) = await world.attempts(occurrence)
     assert (attempt.outcome, attempt.error) == (AttemptOutcome.NO_ANSWER, "internal")
     assert world.courier.deliveries == []
+
+
+class ShutHosts(OpenHosts):
+    """Every breaker is open, for a minute more."""
+
+    def admit(self, host: str, now: datetime) -> datetime | None:
+        return now + timedelta(minutes=1)
+
+    def is_shut(self, host: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("other_nodes", "waits"), [(True, [1, 1, 1, 60, 60]), (False, [60, 60])])
+async def test_what_a_breaker_holds_back_other_nodes_may_try_first(
+    world: World, monkeypatch: pytest.MonkeyPatch, other_nodes: bool, waits: list[int]
+) -> None:
+    """F18: a node that is cut off from receivers does not hold up the cluster; a receiver that is down costs little."""
+    monkeypatch.setattr(world.courier, "host_of", lambda _: "receiver.example")
+    event = (await world.event(schedule="in 10m")).event
+    world.clock.advance(timedelta(minutes=10))
+    dispatcher = dispatcher_of(world, hosts=ShutHosts(), other_nodes=other_nodes)
+    for wait in waits:
+        await dispatcher.run_once()
+        (row,) = await world.occurrences_of(event)
+        assert (row.state, row.attempts_made, row.due_at) == (PENDING, 0, world.clock.now() + timedelta(seconds=wait))
+        world.clock.advance(timedelta(seconds=wait))
+    await dispatcher.drain()

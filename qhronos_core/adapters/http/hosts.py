@@ -90,6 +90,11 @@ class Hosts:
         """How many hosts are sent nothing but a probe now and then."""
         return sum(state.open_until is not None for state in self._hosts.values())
 
+    def is_shut(self, host: str) -> bool:
+        """Whether the breaker is open, whether or not a probe is due."""
+        state = self._hosts.get(host)
+        return state is not None and state.open_until is not None
+
     def _ended(self, host: str) -> tuple[_Host, datetime]:
         # Sends of one host are not told apart: the sums are right, and the mean of their lengths.
         state = self._hosts[host]
