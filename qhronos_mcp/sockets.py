@@ -207,14 +207,18 @@ class Sockets:
         self._stirred.set()
 
     async def _say_who_is_here(self) -> None:
+        told = True
         while True:
             self._present.clear()
             try:
                 await self._tell_who_is_here(again=True)
                 await self._elsewhere_now()
                 self._core.clients.other_nodes = bool(await self._core.store.presence.nodes() - {self._core.node})
+                told = True
             except QhronosError as error:
-                _log.warning("presence_not_told", code=error.code)
+                if told:  # once for each absence
+                    _log.warning("presence_not_told", code=error.code)
+                told = False
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY if self._clients else TAIL_EVERY):
                     await self._present.wait()
