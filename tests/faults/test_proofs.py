@@ -8,6 +8,22 @@ import pytest
 from tests.faults.test_lessons import functions_of
 
 PROOFS: Final[Mapping[str, Sequence[str]]] = {
+    "F12": [
+        "adapters/postgres/test_connections.py::test_a_deadlock_is_run_again_unseen",
+        "adapters/postgres/test_connections.py::test_twenty_writers_of_one_event_each_win_once_or_are_told",
+    ],
+    "F13": [
+        (
+            "adapters/postgres/test_plans.py"
+            "::test_behind_a_long_transaction_a_look_above_the_floor_reads_no_dead_entries"
+        ),
+        "adapters/postgres/test_plans.py::test_a_look_that_finds_little_reads_little",
+    ],
+    "F21": [
+        "domain/schedule/test_clock_changes.py::test_around_every_change_of_clocks_cron_runs_when_debian_would",
+        "domain/schedule/test_clock_changes.py::test_a_whole_year_of_a_random_rule_is_debians",
+        "usecases/test_zones.py::test_wall_clock_rows_ahead_are_planned_anew",
+    ],
     "F22": [
         "domain/schedule/test_cron.py::test_the_rarest_days_are_found_and_the_centuries_have_no_leap_day",
         "domain/schedule/test_cron.py::test_nothing_is_planned_for_the_year_2200",

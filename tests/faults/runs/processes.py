@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.faults.rig.runs import ALL, LEASE, NODES, Asked, Found, Scene, fault, under_load
 
+AWAY: Final = 30.0  # seconds
 UNRECORDED: Final = 0.5  # seconds before a kill in which an answer may not have been written
 
 
@@ -56,6 +57,24 @@ async def _(asked: Asked) -> Found:
 @fault("F1", "one of 3 nodes killed every 2 s", on=ALL, holds="lost 0, same id, duplicates <= 2 %, p99 <= lease + 2 s")
 async def _(asked: Asked) -> Found:
     return await under_load(killed, lateness=LEASE + 2)(asked)
+
+
+async def all_killed(scene: Scene, over: asyncio.Event) -> None:
+    """In the middle of it; nobody is there for half a minute."""
+    await asyncio.sleep(20)
+    at = time.time()
+    for number in NODES:
+        scene.cluster.nodes[number].kill()
+    scene.blows.append((at - UNRECORDED, at + 0.05))
+    await asyncio.sleep(AWAY)
+    await scene.start(*NODES)
+    await over.wait()
+
+
+@fault("F2", "all nodes killed at once, back after 30 s", on=ALL, holds="lost 0; late_grace and catch_up applied")
+async def _(asked: Asked) -> Found:
+    """What was missed is less late than `late_grace` or runs by `catch_up: all`: each instant is sent."""
+    return await under_load(all_killed)(asked)
 
 
 @fault("F45", "rolling SIGTERM under load", on=ALL, holds="lost 0, duplicates 0, exit <= drain + 1 s")

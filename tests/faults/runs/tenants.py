@@ -1,4 +1,4 @@
-"""One tenant's flood, as another feels it."""
+"""Floods: all at one instant; and one tenant's, as another feels it."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -9,6 +9,7 @@ from tests.faults.rig.runs import ALL, Asked, Found, Scene, a_scene, fault, judg
 
 QUIET: Final = 100  # occurrences of the other tenant, in each of the two measures
 OVER: Final = 5.0  # seconds over which they are spread
+OVERTAKING: Final = 0.5  # seconds: what is under way at once is in no order
 _NO_LIMITS: Final = {
     "QHRONOS_QUOTAS__EVENTS": "1000000",
     "QHRONOS_QUOTAS__RUNS_PER_DAY": "100000000",
@@ -44,9 +45,31 @@ async def _(asked: Asked) -> Found:
     found.figures |= {
         "quiet p99": f"{quiet * 1000:.0f} ms",
         "flooded p99": f"{flooded * 1000:.0f} ms",
-        "flood drained after": f"{_drained(stage, flooding):.1f} s",
+        "flood drained after": f"{_drained(stage, flooding, since=begin):.1f} s",
     }
     found.must(flooded <= max(2 * quiet, WELL), f"flooded p99 {flooded:.2f} s, quiet {quiet:.2f} s")
+    return found
+
+
+@fault("F37", "20,000 events at one instant", on=ALL, holds="lost 0, duplicates 0; drained, earliest first")
+async def _(asked: Asked) -> Found:
+    """Ten thousand of them are due a second before the others: those are sent first."""
+    many = asked.events * 20
+    async with a_scene(asked, settings=_NO_LIMITS) as stage:
+        stage.receiver.takes = lambda _: 0.0
+        await stage.start(1)
+        token = await _token(stage, "flood")
+        begin = datetime.now(UTC) + timedelta(seconds=20 + many / 40)
+        earlier = await _planned(stage, token, many, begin, 0)
+        later = await _planned(stage, token, many, begin + timedelta(seconds=1), 0)
+        stage.figures["planned"] = f"{(begin - datetime.now(UTC)).total_seconds():.0f} s ahead"
+        await _past(later)
+        found = await judged(stage, [*earlier, *later])
+    of_the_earlier = {each.event_id for each in earlier}
+    last = max(each.at for each in stage.receiver.log if each.event_id in of_the_earlier)
+    overtook = sum(each.at < last - OVERTAKING for each in stage.receiver.log if each.event_id not in of_the_earlier)
+    found.figures |= {"rate": f"{2 * many / _drained(stage, later, since=begin):.0f} a second", "overtook": overtook}
+    found.must(overtook == 0, f"{overtook} were sent before earlier ones")
     return found
 
 
@@ -84,6 +107,7 @@ def _p99(stage: Scene, wanted: list[Wanted]) -> float:
     return lateness_of([each for each in stage.receiver.log if each.event_id in events])[0]
 
 
-def _drained(stage: Scene, wanted: list[Wanted]) -> float:
+def _drained(stage: Scene, wanted: list[Wanted], *, since: datetime) -> float:
+    """Seconds until the last of them was received."""
     events = {each.event_id for each in wanted}
-    return max(each.at for each in stage.receiver.log if each.event_id in events) - wanted[0].instant.timestamp()
+    return max(each.at for each in stage.receiver.log if each.event_id in events) - since.timestamp()
