@@ -69,6 +69,9 @@ class OpenHosts:
     def is_shut(self, host: str) -> bool:
         return False
 
+    def is_cut_off(self, now: datetime) -> bool:
+        return False
+
 
 @dataclass
 class World:

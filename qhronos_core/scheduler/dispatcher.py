@@ -42,6 +42,7 @@ SLOTS_WAIT: Final = 0.003  # seconds a claim waits for more slots to be free
 KEY_WAIT: Final = timedelta(seconds=10)  # until what could not be opened here is due again, here or elsewhere
 OTHERS_TRIES: Final = 3
 OTHERS_TRY_AFTER: Final = timedelta(seconds=1)
+STAND_BACK: Final = 0.25  # seconds by which a node that no host answers lets others claim before it
 FRESH: Final = 1.0  # seconds a claim may be sent without asking the store again (P6)
 
 
@@ -79,6 +80,10 @@ class Hosts(Protocol):
 
     def is_shut(self, host: str) -> bool:
         """Whether its breaker is open: not because of how many there are, but because none is answered."""
+        ...
+
+    def is_cut_off(self, now: datetime) -> bool:
+        """Whether no host at all answers this node."""
         ...
 
 
@@ -149,6 +154,8 @@ class Dispatcher:
         Raises:
             StoreUnavailableError: nothing was claimed.
         """
+        if self._other_nodes() and self._hosts.is_cut_off(self._clock.now()):
+            await asyncio.sleep(STAND_BACK)
         settings = self._settings
         limit = min(settings.batch, self.free_slots)
         # Its lease counts from before the store was asked: a node stopped right after is not wrong about it.

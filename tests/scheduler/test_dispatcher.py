@@ -314,3 +314,25 @@ async def test_what_a_breaker_holds_back_other_nodes_may_try_first(
         assert (row.state, row.attempts_made, row.due_at) == (PENDING, 0, world.clock.now() + timedelta(seconds=wait))
         world.clock.advance(timedelta(seconds=wait))
     await dispatcher.drain()
+
+
+class NoHosts(ShutHosts):
+    """Not one of them answers."""
+
+    def is_cut_off(self, now: datetime) -> bool:
+        return True
+
+
+async def test_a_node_that_no_host_answers_lets_others_claim_first(world: World) -> None:
+    await many_due(world, 10)
+    cut_off = dispatcher_of(world, hosts=NoHosts(), other_nodes=True)
+    healthy = dispatcher_of(world, other_nodes=True)
+
+    left, taken = await asyncio.gather(cut_off.claim(), healthy.claim())
+
+    assert (len(left.claims), len(taken.claims)) == (0, 10)
+    await healthy.drain()
+    await world.event(schedule="in 10m")
+    world.clock.advance(timedelta(minutes=10))
+    assert len((await cut_off.claim()).claims) == 1  # what nobody takes, it does
+    await cut_off.drain()

@@ -46,6 +46,8 @@ class Hosts:
         self._hosts: dict[str, _Host] = {}
         self._at_address: dict[str, int] = {}
         self._room = _REMEMBERED
+        self._unanswered = 0  # sends in a row, to whatever host
+        self._unanswered_at: datetime | None = None  # the last of them
 
     def admit(self, host: str, now: datetime) -> datetime | None:
         """None: send, and report. Else the instant before which this one is not to be tried again, always later than `now`."""
@@ -73,6 +75,8 @@ class Hosts:
         """An admitted send is over. `answered`: the host is up, whatever it said."""
         state, began = self._ended(host)
         state.takes += (max(now - began, timedelta(0)) - state.takes) / 8
+        self._unanswered = 0 if answered else self._unanswered + 1
+        self._unanswered_at = None if answered else now
         if answered:
             state.failures, state.open_until, state.wait = 0, None, FIRST_PROBE_AFTER
             return
@@ -94,6 +98,11 @@ class Hosts:
         """Whether the breaker is open, whether or not a probe is due."""
         state = self._hosts.get(host)
         return state is not None and state.open_until is not None
+
+    def is_cut_off(self, now: datetime) -> bool:
+        """Whether nothing this node has sent of late was answered, by any host: it may be the node that is at fault."""
+        at = self._unanswered_at
+        return self._unanswered >= FAILURES_TO_OPEN and at is not None and now - at < FIRST_PROBE_AFTER
 
     def _ended(self, host: str) -> tuple[_Host, datetime]:
         # Sends of one host are not told apart: the sums are right, and the mean of their lengths.

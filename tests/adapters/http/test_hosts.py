@@ -71,6 +71,19 @@ def test_five_failures_in_a_row_open_the_breaker_and_four_do_not() -> None:
     assert hosts.admit("b", NOON) is None
 
 
+def test_a_node_that_nobody_answers_is_cut_off_for_a_minute_and_one_that_anybody_answers_is_not() -> None:
+    hosts = Hosts(10)
+    fail(hosts, FAILURES_TO_OPEN - 1)
+    assert not hosts.is_cut_off(NOON)
+    fail(hosts, 1)
+    assert (hosts.is_shut("a"), hosts.is_shut("b")) == (True, False)
+    assert hosts.is_cut_off(NOON + FIRST_PROBE_AFTER - SECOND)
+    assert not hosts.is_cut_off(NOON + FIRST_PROBE_AFTER)
+    assert hosts.admit("b", NOON) is None
+    hosts.report("b", answered=True, now=NOON)
+    assert not hosts.is_cut_off(NOON)
+
+
 def test_one_probe_a_minute_at_first_then_less_often_and_only_one_at_a_time() -> None:
     hosts, now = Hosts(10), NOON
     fail(hosts, FAILURES_TO_OPEN)
