@@ -37,7 +37,7 @@ class Receiver:
         return [body for body in self.bodies if body.get("type") == kind]
 
     async def until(self, true: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(90):
             while not true():
                 await asyncio.sleep(0.005)
 
