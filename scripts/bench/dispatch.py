@@ -16,10 +16,10 @@ from qhronos_core.domain.destination import EgressPolicy
 from qhronos_core.domain.lifecycle import State
 from qhronos_core.ports import OccurrenceQuery, Page, Stirred
 from qhronos_core.wiring import Core, open_core
-from scripts.bench.figures import CouldNotRun, Figure, Scale, mid, percentile
+from scripts.bench.figures import Figure, Scale, mid, percentile
 from scripts.bench.loops import run
 from scripts.bench.receiver import Receiver, a_receiver
-from scripts.bench.stores import Place, a_place
+from scripts.bench.stores import Place, on_each_store
 
 OPERATOR: Final = Principal("master", Access.ADMIN, frozenset(), master=True, holder="master")
 CONNECTIONS: Final = (50, 200)  # a bare client is measured with each; its better rate counts
@@ -40,27 +40,19 @@ _SETUP: Final = timedelta(seconds=2)  # between the last creation and the first 
 
 def burst(scale: Scale) -> Iterator[Figure]:
     """All due at one instant: the rate from that instant until the last is recorded, beside bare clients' rates."""
-    yield from _on_each_store(scale, _burst_on)
+    yield from _with_a_receiver(scale, _burst_on)
 
 
 def lateness(scale: Scale) -> Iterator[Figure]:
     """Spread evenly: how long after its instant each one reached the receiver."""
-    yield from _on_each_store(scale, _lateness_on)
+    yield from _with_a_receiver(scale, _lateness_on)
 
 
-def _on_each_store(
+def _with_a_receiver(
     scale: Scale, measure: Callable[[Place, Receiver, Scale], Coroutine[Any, Any, list[Figure]]]
 ) -> Iterator[Figure]:
-    missing: list[str] = []
     with a_receiver() as receiver:
-        for name in scale.stores:
-            try:
-                with a_place(name) as place:
-                    yield from run(measure(place, receiver, scale))
-            except CouldNotRun as reason:
-                missing.append(f"{name}: {reason}")
-    if missing:
-        raise CouldNotRun("; ".join(missing))
+        yield from on_each_store(scale, lambda place: run(measure(place, receiver, scale)))
 
 
 # --- bursts -------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from scripts.bench.figures import CouldNotRun, Figure, Scale, mid, percentile
 from scripts.bench.loops import run
-from scripts.bench.stores import MASTER, SQLITE, Place, a_place
+from scripts.bench.stores import MASTER, SQLITE, Place, a_place, on_each_store
 from tests.servers import free_port
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -36,15 +36,7 @@ _START_WITHIN: Final = 30.0
 
 def rest(scale: Scale) -> Iterator[Figure]:
     """Creating events over 16 connections, beside one row inserted alone and durably into a table of one column."""
-    missing = []
-    for name in scale.stores:
-        try:
-            with a_place(name) as place:
-                yield from _rest_on(place, scale)
-        except CouldNotRun as reason:
-            missing.append(f"{name}: {reason}")
-    if missing:
-        raise CouldNotRun("; ".join(missing))
+    yield from on_each_store(scale, lambda place: _rest_on(place, scale))
 
 
 def _rest_on(place: Place, scale: Scale) -> Iterator[Figure]:

@@ -2,14 +2,14 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from qhronos_core.config import Settings
-from scripts.bench.figures import CouldNotRun
+from scripts.bench.figures import CouldNotRun, Figure, Scale
 from tests.servers import Postgres, ServerMissing, private_postgres
 
 SQLITE: Final = "SQLite"
@@ -100,6 +100,23 @@ def a_place(name: str) -> Iterator[Place]:
             yield Place(name, Path(directory), server)
         finally:
             started.__exit__(None, None, None)
+
+
+def on_each_store(scale: Scale, measure: Callable[[Place], Iterable[Figure]]) -> Iterator[Figure]:
+    """The figures of each store asked for, in a place of its own.
+
+    Raises:
+        CouldNotRun: names those that could not be had, once the others are measured.
+    """
+    missing: list[str] = []
+    for name in scale.stores:
+        try:
+            with a_place(name) as place:
+                yield from measure(place)
+        except CouldNotRun as reason:
+            missing.append(f"{name}: {reason}")
+    if missing:
+        raise CouldNotRun("; ".join(missing))
 
 
 def _cpu_of_family(pid: int) -> float:

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import aiohttp
 
-from scripts.bench.figures import CouldNotRun, Figure, Scale, mid, percentile
+from scripts.bench.figures import Figure, Scale, mid, percentile
 from scripts.bench.loops import run
 from scripts.bench.serving import listening
-from scripts.bench.stores import MASTER, Place, a_place
+from scripts.bench.stores import MASTER, Place, on_each_store
 from tests.servers import free_port
 
 _VERSION: Final = "2026-07-28"
@@ -29,15 +29,7 @@ _WITHIN: Final = 60.0  # seconds; beyond it there is something wrong, not slow
 
 def streams(scale: Scale) -> Iterator[Figure]:
     """`subscriptions/listen` by many tokens; one inbox occurrence to all; then SIGTERM with all of them open."""
-    missing = []
-    for name in scale.stores:
-        try:
-            with a_place(name) as place:
-                yield from _streams_on(place, scale)
-        except CouldNotRun as reason:
-            missing.append(f"{name}: {reason}")
-    if missing:
-        raise CouldNotRun("; ".join(missing))
+    yield from on_each_store(scale, lambda place: _streams_on(place, scale))
 
 
 def _streams_on(place: Place, scale: Scale) -> Iterator[Figure]:

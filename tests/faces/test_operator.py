@@ -11,7 +11,9 @@ from qhronos_core import config
 from qhronos_core.domain.access import Principal
 from qhronos_core.domain.errors import InvalidInputError, StartRefusedError
 from qhronos_core.domain.ids import EventId
-from qhronos_core.ports import KeyMissingError
+from qhronos_core.domain.schedule import tzdata_version
+from qhronos_core.ports import Changes, KeyMissingError
+from qhronos_core.usecases.zones import follow_zones
 from qhronos_core.wiring import Core, open_core
 from qhronos_mcp import rotation
 from qhronos_mcp.doctor import examine
@@ -57,6 +59,17 @@ async def test_doctor_names_the_keys_in_use_and_those_that_may_go(tmp_path: Path
             line.startswith("FIX At rest: the earlier key") and "`qhronos rotate-key`" in line
             for line in await told(core)
         )
+
+
+async def test_doctor_says_when_planned_runs_follow_other_time_zones(tmp_path: Path) -> None:
+    async with open_core(settings(tmp_path), run_scheduler=False) as core:
+        await core.store.commit(Changes(zones_version="2001.1", at=await core.now()))
+        [line] = [line for line in await told(core) if "Time zones" in line]
+        assert line.startswith("FIX ")
+        assert f"tzdata {tzdata_version()} is installed, and planned runs follow 2001.1: start a server" in line
+        await follow_zones(core.store, core.signals, tzdata_version())
+        [line] = [line for line in await told(core) if "Time zones" in line]
+        assert line == f"ok Time zones: tzdata {tzdata_version()}, which planned runs follow."
 
 
 async def test_a_start_that_lost_its_key_is_refused_and_makes_no_other(tmp_path: Path) -> None:
