@@ -68,6 +68,7 @@ class Claimed:
     judged: int  # rows moved, claims included
     now: datetime  # the store's clock at the claim
     more: bool
+    held_for: float = 0.0  # seconds from the call on for which nobody else can have what was claimed, at least
     moves: Sequence[tuple[Move, Event]] = ()  # what became of each row judged, with its event as it was then
 
 
@@ -526,7 +527,7 @@ class Store(Protocol):
         A row is due when its `due_at` has come and it is under no unlapsed lease. Moves, successors, attempts,
         entries and the event's end commit together. Each claim carries its fence. If the
         lease runs out unsettled any node may claim the occurrence again, so a receiver can
-        see one occurrence id twice.
+        see one occurrence id twice. A store that answers slowly makes the lease longer, since settling will be slow too.
         """
         ...
 

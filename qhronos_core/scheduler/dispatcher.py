@@ -167,7 +167,7 @@ class Dispatcher:
         self._tally.looked(claimed, self._clock.monotonic() - taken_at)
         for claim in claimed.claims:
             self._occupied += 1
-            task = asyncio.create_task(self._attempt(claim, taken_at))
+            task = asyncio.create_task(self._attempt(claim, taken_at, claimed.held_for))
             self._sending.add(task)
             task.add_done_callback(self._ended)
         if claimed.judged:
@@ -207,9 +207,9 @@ class Dispatcher:
 
     # --- one attempt ----------------------------------------------------------------------------
 
-    async def _attempt(self, claim: Claim, taken_at: float) -> None:
+    async def _attempt(self, claim: Claim, taken_at: float, held_for: float) -> None:
         try:
-            move = await self._sent(claim, taken_at)
+            move = await self._sent(claim, taken_at, held_for)
         finally:
             self._occupied -= 1
             self._slot_freed.set()
@@ -218,7 +218,7 @@ class Dispatcher:
                 self._tally.moved(move, claim.event)
             failpoint("after_retry_schedule" if move.now.state is PENDING else "after_record")
 
-    async def _sent(self, claim: Claim, taken_at: float) -> Move | None:
+    async def _sent(self, claim: Claim, taken_at: float, held_for: float) -> Move | None:
         """The attempt's outcome, to be settled; None if the claim is no longer ours."""
         event, occurrence = claim.event, claim.occurrence
         courier = self._couriers.get(event.action.type)
@@ -231,7 +231,8 @@ class Dispatcher:
         reported = False
         try:
             age = self._clock.monotonic() - taken_at
-            if age >= self._settings.lease / timedelta(seconds=1):
+            if age >= held_for:
+                _log.warning("claim_came_too_late", occurrence_id=str(occurrence.id), seconds=round(age, 3))
                 return None
             if age >= FRESH and not await self._still_wanted(claim):
                 return judgement.released(occurrence, at=self._clock.now())

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -102,7 +103,7 @@ async def test_a_claim_that_waited_longer_than_its_lease_is_not_sent(world: Worl
     await many_due(world, 1)
     dispatcher = dispatcher_of(world, lease=timedelta(seconds=30))
     claimed = await dispatcher.claim()
-    world.clock.advance(timedelta(seconds=30))
+    world.clock.advance(timedelta(seconds=31))
     await dispatcher.drain()
     assert len(claimed.claims) == 1
     assert world.courier.deliveries == []
@@ -117,7 +118,7 @@ async def test_a_node_stopped_in_the_middle_of_its_claim_knows_that_its_lease_ha
 
     async def stopped(**asked: Any) -> Claimed:
         claimed = await claim_due(**asked)
-        world.clock.advance(timedelta(seconds=30))
+        world.clock.advance(timedelta(seconds=31))
         return claimed
 
     monkeypatch.setattr(world.store, "claim_due", stopped)
@@ -126,6 +127,24 @@ async def test_a_node_stopped_in_the_middle_of_its_claim_knows_that_its_lease_ha
     await dispatcher.drain()
     assert len(claimed.claims) == 1
     assert world.courier.deliveries == []
+
+
+async def test_a_claim_is_sent_as_long_as_the_store_says_it_holds_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F10: a slow store has made the lease longer than was asked for."""
+    await many_due(world, 1)
+    claim_due = world.store.claim_due
+
+    async def longer(**asked: Any) -> Claimed:
+        return replace(await claim_due(**asked), held_for=45)
+
+    monkeypatch.setattr(world.store, "claim_due", longer)
+    dispatcher = dispatcher_of(world, lease=timedelta(seconds=30))
+    await dispatcher.claim()
+    world.clock.advance(timedelta(seconds=31))
+    await dispatcher.drain()
+    assert len(world.courier.deliveries) == 1
 
 
 async def test_an_old_claim_asks_the_store_before_it_is_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

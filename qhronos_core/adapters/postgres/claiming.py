@@ -41,6 +41,8 @@ from qhronos_core.ports import Claim, Claimed, Clock, Gap, InboxQuery, Judge
 _LOOK_EVERY: Final = 1.0  # seconds
 _GAP_AFTER: Final = 5  # seconds
 _MOST_AT_ONCE: Final = 1000
+_SLOW: Final = 0.1  # seconds
+_YET_TO_COME: Final = 5  # times the reading of a claim: its writing, a look whether it still stands, settling in turn
 
 _LOOK: Final[LiteralString] = """
     -- Nobody looked for a while: what came due meanwhile may be late. An older gap stays open as long as rows of it wait.
@@ -140,19 +142,24 @@ class Claiming:
         self._gap: Gap | None = None
 
     async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
+        called_at = time.monotonic()
         await self._look()
         floor = await self._floor.parameter()
 
         async def claim(transaction: Transaction) -> Claimed:
+            began = time.monotonic()
             now, occurrences, more = await self._lock_due(transaction, floor, min(limit, _MOST_AT_ONCE))
             if not occurrences:
                 return Claimed((), 0, now, more=False)
             events = await self._events_of(transaction, occurrences)
             crowds = await self._crowds(transaction, events, occurrences)
-            judged = Look(judge, now, node, lease, self._gap).judged(occurrences, events, crowds)
+            reading = time.monotonic() - began
+            leased = lease if reading < _SLOW else lease + timedelta(seconds=_YET_TO_COME * reading)
+            judged = Look(judge, now, node, leased, self._gap).judged(occurrences, events, crowds)
             await self._write(transaction, [move for move, _ in judged], events, judge, now)
             claims = tuple(Claim(move.now, event) for move, event in judged if move.now.state is DISPATCHING)
-            return Claimed(claims, len(judged), now, more=more, moves=judged)
+            held_for = began - called_at + leased.total_seconds()
+            return Claimed(claims, len(judged), now, more=more, held_for=held_for, moves=judged)
 
         return await self._dispatch.transaction(claim)
 

@@ -96,7 +96,7 @@ class Claimer:
             if planned.advances:
                 _plan_beyond(connection, judge, events[move.was.event_id], planned, now)
         claims = tuple(Claim(move.now, event) for move, event in judged if move.now.state is DISPATCHING)
-        return Claimed(claims, len(judged), now, more=more, moves=judged)
+        return Claimed(claims, len(judged), now, more=more, held_for=lease.total_seconds(), moves=judged)
 
     def _take(self, connection: sqlite3.Connection, stamp: int, limit: int) -> tuple[list[list[Any]], bool]:
         """The rows of TAKE_DUE, earliest first or of each lane in turn; whether more is due."""

@@ -19,6 +19,7 @@ from qhronos_core.domain.lifecycle import COMPLETED
 from qhronos_core.ports import Changes, EventQuery, EventSave, InboxQuery, Page, Store
 from tests.adapters.store.scenes import (
     ALL,
+    LEASE,
     an_entry,
     an_event,
     an_occurrence,
@@ -96,6 +97,28 @@ async def test_a_store_that_was_opened_before_its_server_works_once_that_is_ther
             await store.now()
         await asyncio.to_thread(postgres_server.start)
         assert await store.now() == clock.now()
+
+
+async def test_where_the_store_answers_slowly_a_lease_is_longer_by_what_settling_will_take(
+    cut_store: tuple[PostgresStore, Proxy], clock: FakeClock
+) -> None:
+    """F10: else the lease of a claim that took seconds lapses while its outcome is written."""
+    store, proxy = cut_store
+    event = an_event()
+    await kept(store, event, an_occurrence(event, clock.now()))
+    proxy.to_server.latency = 0.2  # a second until it is written, then one more look and the settling
+    claimed = await look(store)
+    longer = claimed.claims[0].occurrence.lease_until
+    assert longer is not None
+    assert timedelta(seconds=2) <= longer - clock.now() - LEASE < timedelta(seconds=20)
+    assert 2 <= claimed.held_for - LEASE.total_seconds() < 20
+
+
+async def test_where_it_answers_at_once_a_lease_is_what_was_asked_for(store: PostgresStore, clock: FakeClock) -> None:
+    event = an_event()
+    await kept(store, event, an_occurrence(event, clock.now()))
+    claimed = await look(store)
+    assert claimed.claims[0].occurrence.lease_until == clock.now() + LEASE
 
 
 async def test_a_restart_in_the_middle_loses_nothing_acknowledged_and_needs_no_new_store(

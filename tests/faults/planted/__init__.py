@@ -37,9 +37,9 @@ def removed_before_sent() -> None:
 
     sent = Dispatcher._sent
 
-    async def late(self: Any, claim: Any, taken_at: float) -> Any:
+    async def late(self: Any, claim: Any, *held: float) -> Any:
         await self._store.commit(Changes(withdrawn=[claim.occurrence]))
-        return await sent(self, claim, taken_at)
+        return await sent(self, claim, *held)
 
     Dispatcher._sent = late  # type: ignore[method-assign]
 
@@ -66,7 +66,8 @@ def lease_let_go() -> None:
         take = self._store.claim_due
 
         async def at_once(**asked: Any) -> Any:
-            return await take(**{**asked, "lease": timedelta(milliseconds=1)})
+            claimed = await take(**{**asked, "lease": timedelta(milliseconds=1)})
+            return replace(claimed, held_for=asked["lease"].total_seconds())
 
         self._store.claim_due = at_once
         try:
