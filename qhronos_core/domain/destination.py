@@ -7,6 +7,7 @@ otherwise. A URL is judged when it is given; every address it leads to is judged
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import (
     AddressValueError,
     IPv4Address,
@@ -82,7 +83,7 @@ class EgressPolicy:
         return port == 443 or (port == 80 and self.allow_http) or port in self.ports
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Destination:
     """A URL that passed the rules, in its one canonical form. `target` is path and query as sent on the wire."""
 
@@ -91,13 +92,13 @@ class Destination:
     port: int
     target: str
 
-    @property
+    @cached_property
     def authority(self) -> str:
         """As in the `Host` field: the port only where it is not the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORT[self.scheme] else f"{host}:{self.port}"
 
-    @property
+    @cached_property
     def origin(self) -> str:
         return f"{self.scheme}://{self.authority}"
 
@@ -110,7 +111,7 @@ class Destination:
     def text(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"
 
-    @property
+    @cached_property
     def shown(self) -> str:
         """The URL without its query values, for records: `?token=abc&x` is shown as `?token=`."""
         path, mark, query = self.target.partition("?")

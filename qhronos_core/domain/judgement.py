@@ -331,7 +331,23 @@ def _latest_rows(event: Event, was: Occurrence, now: datetime, count: int, keep:
 def settled(event: Event, claimed: Occurrence, outcome: Outcome, *, at: datetime, node: str) -> Move:
     """What an attempt's outcome makes of the claimed row. `event` as it was claimed."""
     retry = event.policies.retry
-    retry_at = None
+
+    def attempt(retry_at: datetime | None = None) -> Attempt:
+        return Attempt(
+            occurrence_id=claimed.id,
+            number=claimed.attempts_made,
+            started_at=at - outcome.duration,
+            finished_at=at,
+            outcome=outcome.outcome,
+            status_code=outcome.status_code,
+            error=outcome.error,
+            duration_ms=round(outcome.duration / timedelta(milliseconds=1)),
+            retry_at=retry_at,
+            destination=outcome.destination,
+            response=outcome.response,
+            node=node,
+        )
+
     if outcome.outcome is AttemptOutcome.ACCEPTED:
         if outcome.awaits_ack or event.asks_ack:
             waits_until = at + event.policies.ack_timeout
@@ -342,36 +358,19 @@ def settled(event: Event, claimed: Occurrence, outcome: Outcome, *, at: datetime
                 due_at=min(waits_until, expiry) if expiry else waits_until,
                 lease_until=None,
             )
-            move = Move(claimed, now, entries=(_entry(claimed, EntryKind.OCCURRENCE_DISPATCHED, at),))
-        else:
-            move = _finished(event, claimed, Happening.ACCEPTED, at, None)
-    elif outcome.gone:
-        move = replace(_finished(event, claimed, Happening.GONE, at, Reason.GONE), pauses_event=Reason.GONE.value)
-    elif retry.exhausted(claimed.attempts_this_round):
+            entry = _entry(claimed, EntryKind.OCCURRENCE_DISPATCHED, at)
+            return Move(claimed, now, attempt=attempt(), entries=(entry,))
+        return _finished(event, claimed, Happening.ACCEPTED, at, None, attempt=attempt())
+    if outcome.gone:
+        move = _finished(event, claimed, Happening.GONE, at, Reason.GONE, attempt=attempt())
+        return replace(move, pauses_event=Reason.GONE.value)
+    if retry.exhausted(claimed.attempts_this_round):
         reason = Reason.NO_CLIENT if outcome.error == Reason.NO_CLIENT else Reason.EXHAUSTED
-        move = _finished(event, claimed, Happening.EXHAUSTED, at, reason)
-    else:
-        retry_at = retry.next_attempt_at(
-            claimed.attempts_this_round, at, seed=claimed.id, retry_after=outcome.retry_after
-        )
-        now = claimed.changed(at, state=after(claimed.state, Happening.REFUSED), due_at=retry_at, lease_until=None)
-        entry = _entry(claimed, EntryKind.OCCURRENCE_REFUSED, at, error=outcome.error, retry_at=retry_at.isoformat())
-        move = Move(claimed, now, entries=(entry,))
-    attempt = Attempt(
-        occurrence_id=claimed.id,
-        number=claimed.attempts_made,
-        started_at=at - outcome.duration,
-        finished_at=at,
-        outcome=outcome.outcome,
-        status_code=outcome.status_code,
-        error=outcome.error,
-        duration_ms=round(outcome.duration / timedelta(milliseconds=1)),
-        retry_at=retry_at,
-        destination=outcome.destination,
-        response=outcome.response,
-        node=node,
-    )
-    return replace(move, attempt=attempt)
+        return _finished(event, claimed, Happening.EXHAUSTED, at, reason, attempt=attempt())
+    retry_at = retry.next_attempt_at(claimed.attempts_this_round, at, seed=claimed.id, retry_after=outcome.retry_after)
+    now = claimed.changed(at, state=after(claimed.state, Happening.REFUSED), due_at=retry_at, lease_until=None)
+    entry = _entry(claimed, EntryKind.OCCURRENCE_REFUSED, at, error=outcome.error, retry_at=retry_at.isoformat())
+    return Move(claimed, now, attempt=attempt(retry_at), entries=(entry,))
 
 
 def released(claimed: Occurrence, *, at: datetime, due_at: datetime | None = None) -> Move:

@@ -1,10 +1,11 @@
 """One planned instant of one event, its attempts, and the entries of the journal about them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from qhronos_core.domain.ids import EventId, OccurrenceId
 from qhronos_core.domain.lifecycle import PENDING, TERMINAL, State
@@ -101,8 +102,17 @@ class Occurrence:
     def attempts_this_round(self) -> int:
         return self.attempts_made - self.attempts_before
 
-    def changed(self, now: datetime, **fields: Any) -> "Occurrence":
-        return replace(self, updated_at=now, **fields)
+    def changed(self, now: datetime, **changes: Any) -> "Occurrence":
+        values = list(_VALUES(self))  # twice as fast as `dataclasses.replace`, which every move would pay
+        values[_PLACE["updated_at"]] = now
+        for name, value in changes.items():
+            values[_PLACE[name]] = value
+        return Occurrence(*values)
+
+
+_NAMES: Final = tuple(each.name for each in fields(Occurrence))
+_VALUES: Final = attrgetter(*_NAMES)
+_PLACE: Final = {name: place for place, name in enumerate(_NAMES)}
 
 
 class AttemptOutcome(StrEnum):

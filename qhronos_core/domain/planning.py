@@ -12,7 +12,7 @@ from zlib import crc32
 from qhronos_core.domain.event import Event
 from qhronos_core.domain.ids import occurrence_id
 from qhronos_core.domain.occurrence import Cause, Occurrence
-from qhronos_core.domain.schedule import Timetable
+from qhronos_core.domain.schedule import Timetable, names_instant
 
 COUNTED_TO: Final = 10_000  # runs missed in an outage are counted exactly up to here
 
@@ -75,6 +75,8 @@ def following(
 
 def successor(event: Event, past: Occurrence, now: datetime) -> Occurrence | None:
     """Counted from the last scheduled instant, never from `now` alone, so nothing is skipped and nothing drifts."""
+    if names_instant(event.schedule):
+        return None
     return following(event, past.scheduled_at, past.ordinal + 1, now)
 
 

@@ -33,8 +33,8 @@ class WebhookCourier:
             keys = []
         if not keys:  # never unsigned, and never under an empty key
             return Outcome(AttemptOutcome.NO_ANSWER, error=NO_SECRET, destination=self._egress.shown(url))
-        body = json_bytes(payload(delivery.event, delivery.occurrence))
-        message_id = str(delivery.occurrence.id)
+        told = payload(delivery.event, delivery.occurrence)
+        body, message_id = json_bytes(told), told["occurrence_id"]
         timestamp = int(delivery.now.timestamp())
         headers = {
             "Content-Type": "application/json",

@@ -92,9 +92,9 @@ class AesVault:
         self._keys.update((head_of(each), each) for each in (*keys.retired, keys.current))
 
     def _cipher(self, head: bytes) -> "AESGCM":
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
         if head not in self._ciphers:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
             self._ciphers[head] = AESGCM(self._keys[head])
         return self._ciphers[head]
 

@@ -17,6 +17,7 @@ from qhronos_core.domain.schedule.acceptance import GRACE
 from qhronos_core.domain.schedule.durations import parse_duration, say_duration
 from qhronos_core.domain.schedule.instants import parse_instant, say_instant
 from qhronos_core.domain.schedule.preview import preview
+from qhronos_core.domain.schedule.reading import names_instant
 from qhronos_core.domain.schedule.refusal import (
     InThePastError,
     InvalidBoundsError,
@@ -43,6 +44,7 @@ __all__ = [
     "TooOftenError",
     "UnknownTimezoneError",
     "check_timezone",
+    "names_instant",
     "parse_duration",
     "parse_instant",
     "preview",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final
 
 from qhronos_core.domain.schedule.refusal import refusal
@@ -76,6 +77,11 @@ def read_duration(text: object) -> timedelta | NoDuration:
         return NoDuration("A length of time is a text such as 15m, 2 hours or PT15M.", ("15m",))
     if len(text) > LONGEST_TEXT:
         return NoDuration(f"A length of time has at most {LONGEST_TEXT} characters.", ("15m",))
+    return _read(text)
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> timedelta | NoDuration:
     if (iso := _ISO.fullmatch(text)) is not None and any(iso.groups()):
         amounts = dict(zip("wdhms", iso.groups(), strict=True))
     elif _WORDS.fullmatch(text):

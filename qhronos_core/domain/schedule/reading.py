@@ -28,6 +28,8 @@ from qhronos_core.domain.schedule.wallclock import WallClock, seconds, wall_cloc
 
 LONGEST_TEXT: Final = 512
 
+_YEAR: Final = re.compile(r"[0-9]{4}-")  # so an instant begins
+_ODD: Final = re.compile(r"[^ -~]")  # no printable ASCII
 _CRON_FIELD: Final = re.compile(r"[0-9A-Za-z*,/#?()-]+")
 _BARE_DURATION: Final = re.compile(r"[0-9]+(?:[.,][0-9]+)? *[A-Za-z]+(?: *[0-9]+ *[A-Za-z]+)*")
 _LENGTH: Final = re.compile(
@@ -46,14 +48,14 @@ def read_rule(text: str, zone: str, zone_given: bool, anchor: datetime, start: d
     clock = wall_clock(zone)
     if len(text) > LONGEST_TEXT:
         raise _refused(text, f"A schedule has at most {LONGEST_TEXT} characters.", "every day at 9am")
-    odd = next((each for each in text if not " " <= each <= "~"), None)
+    odd = _ODD.search(text)
     plain = " ".join(text.lower().split())
     if odd is None and text[:6].upper() == "RRULE:":
         return _recurrence(text, clock, anchor if start is None else start)
-    if (foreign := _CALENDAR.search(text)) is not None:
+    if "=" in text and (foreign := _CALENDAR.search(text)) is not None:
         raise _of_calendar(text, foreign[1])
     if odd is not None:
-        raise _odd_character(text, odd)
+        raise _odd_character(text, odd[0])
     if _is_cron(text):
         return _cron(text, clock)
     if plain.startswith("every ") and _LENGTH.match(plain[6:]):
@@ -62,13 +64,18 @@ def read_rule(text: str, zone: str, zone_given: bool, anchor: datetime, start: d
         return _interval(text, text, anchor, start)
     if plain.startswith("in ") and _LENGTH.match(plain[3:]):
         return _delay(text, " ".join(text.split())[3:], anchor)
-    if re.match(r"[0-9]{4}-", text):
+    if _YEAR.match(text):
         return _instant(text, clock if zone_given else None)
     if (moment := read_in_words(plain, clock, anchor)) is not None:
         return OnceRule(moment.at, "instant", wall=True, shift=moment.moved)
     if (expression := read_phrase(plain)) is not None and isinstance(cron := read_cron(expression), Cron):
         return CronRule(cron, clock, "phrase")
     raise _no_reading(text, plain)
+
+
+def names_instant(schedule: object) -> bool:
+    """Whether a schedule that was accepted is one instant: then nothing comes after it, and nothing need be read."""
+    return isinstance(schedule, str) and _YEAR.match(schedule) is not None
 
 
 def _is_cron(text: str) -> bool:
@@ -81,7 +88,7 @@ def _is_cron(text: str) -> bool:
         and all(map(_CRON_FIELD.fullmatch, fields))
         and all(field[0] in "0123456789?HRhr" for field in fields[:2])
         and not _BARE_DURATION.fullmatch(text.strip())
-        and not re.match(r"[0-9]{4}-", text)
+        and not _YEAR.match(text)
     )
 
 

@@ -234,8 +234,10 @@ def _remembered(request: Request) -> Timetable:
 def _plain(request: Request) -> Request:
     """The request with nothing in it that cannot be a key: an object is said as the rule it stands for."""
     schedule = rewritten(request.schedule) if isinstance(request.schedule, Mapping) else request.schedule
-    if not isinstance(schedule, str | None):
+    if schedule is not None and not isinstance(schedule, str):
         raise _no_schedule(schedule)
+    if schedule is request.schedule and type(request.timezone) is str and not request.exclusions:
+        return request
     texts = tuple(text if isinstance(text, str) else repr(text) for text in request.exclusions)
     zone = request.timezone if isinstance(request.timezone, str) else check_timezone(request.timezone)
     return replace(request, schedule=schedule, timezone=zone, exclusions=texts)
