@@ -22,6 +22,7 @@ from qhronos_core.config import ServerSettings, Settings
 from qhronos_core.domain.errors import StartRefusedError
 from qhronos_core.wiring import Core, open_core
 from qhronos_mcp.bounded_websocket import BoundedWebSocket
+from qhronos_mcp.collector import collect_seldom
 from qhronos_mcp.mcp_server import compat
 from qhronos_mcp.mcp_server.http import McpOverHttp
 from qhronos_mcp.metrics import CoreMetrics, HttpMetrics
@@ -163,6 +164,7 @@ def uvicorn_config(app: Starlette, settings: Settings, room: "Room | None" = Non
 
 
 def _started(core: Core, url: str) -> None:
+    collect_seldom()
     _LOG.info("serving", url=url, node=core.node)
     if core.secrets_made:
         with suppress(OSError):  # where it goes there may be no room, and that stops nobody

@@ -5,7 +5,6 @@ Credentials are never taken as arguments: arguments show in `ps` (security.md S4
 """
 
 import asyncio
-import gc
 import json
 import os
 import sys
@@ -18,6 +17,7 @@ import typer
 
 from qhronos_core.domain.errors import QhronosError, StartRefusedError
 from qhronos_mcp import __version__
+from qhronos_mcp.collector import collect_later
 
 if TYPE_CHECKING:
     from qhronos_core.config import Settings
@@ -97,6 +97,7 @@ def serve(
     settings = _settings(config, {"server": {"host": host, "port": port}})
     settings.server.require_guarded_bind(insecure_http=insecure_http)
     _logging(settings)
+    collect_later()
     from qhronos_mcp.app import serve as serve_app
 
     serve_app(settings)
@@ -119,7 +120,7 @@ def stdio(
         from qhronos_mcp.mcp_server.bridge import serve_bridge
 
         raise SystemExit(asyncio.run(serve_bridge(url)))
-    gc.disable()  # until all is imported: what is made now stays, and looking through it takes a fifth of the time
+    collect_later()
     from qhronos_mcp.mcp_server.stdio import serve_stdio
 
     serving = serve_stdio(partial(_settings, config), text_line=text == "line", claude_channel=claude_channel)

@@ -7,7 +7,6 @@ the answers), or at SIGTERM and SIGINT, with leases given back and the store clo
 """
 
 import asyncio
-import gc
 import io
 import logging
 import os
@@ -33,6 +32,7 @@ from qhronos_core.domain.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from qhronos_mcp.collector import collect_seldom
 from qhronos_mcp.mcp_server import compat
 from qhronos_mcp.mcp_server.channel import CAPABILITY, Channel
 from qhronos_mcp.mcp_server.conversation import Conversation
@@ -134,8 +134,7 @@ async def _furnished(
             if channel is not None:
                 group.start_soon(channel.run, face, hub)
             core.start_scheduler()
-            gc.freeze()
-            gc.enable()
+            collect_seldom()
             await ended
             _hurry()
             core.begin_drain()
