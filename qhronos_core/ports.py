@@ -233,7 +233,7 @@ class Events(Protocol):
     async def many(self, event_ids: Sequence[EventId]) -> Mapping[EventId, Event]: ...
 
     async def by_key(self, key: str, *, created_by: str | None = None) -> Sequence[Event]:
-        """Live events with this key: of one creator, or of any."""
+        """Live events with this key, newest first: of one creator, or of any."""
         ...
 
     async def list(self, query: EventQuery, reach: Reach, page: Page, *, count: bool = False) -> Listing[Event]:

@@ -22,7 +22,7 @@ _MANY: Final[LiteralString] = f"SELECT {EVENT} FROM events AS e WHERE e.id = ANY
 _BY_KEY: Final[LiteralString] = f"""
     SELECT {EVENT} FROM events AS e
      WHERE e.key = %(key)s AND e.status <> 'deleted' AND (%(by)s::text IS NULL OR e.created_by = %(by)s)
-     ORDER BY e.created_at, e.id
+     ORDER BY e.created_at DESC, e.id DESC
 """
 _ALIKE: Final = "e.created_by = %(by)s AND e.likeness = %(likeness)s AND e.status = 'active' AND e.id <> %(id)s"
 _COUNT_LIVE: Final = "SELECT count(*) FROM events WHERE created_by = %(by)s AND status IN ('active', 'paused')"

@@ -183,6 +183,15 @@ async def test_an_event_is_found_by_its_key_of_one_creator_or_of_any(store: Stor
     assert sorted(ids(await store.events.by_key("k"))) == sorted([mine.id, theirs.id])
 
 
+async def test_events_with_one_key_are_told_newest_first(store: Store) -> None:
+    old, new = an_event(key="k"), an_event(key="k", created_by="bob", created_at=NOON)
+    middle = [an_event(key="k", created_by=sub, created_at=NOON - timedelta(hours=1)) for sub in ("eve", "joe")]
+    await kept(store, old, new, *middle)
+
+    ties = sorted((event.id for event in middle), reverse=True)
+    assert ids(await store.events.by_key("k")) == [new.id, *ties, old.id]
+
+
 # --- lists --------------------------------------------------------------------------------------------
 
 
