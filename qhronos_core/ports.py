@@ -593,6 +593,11 @@ class Store(Protocol):
         """For `/status` and `doctor`: kind, version, migrations, sizes. No secret, no path of a socket."""
         ...
 
+    @property
+    def takes_writes(self) -> bool:
+        """Whether there was room for the last of this node's writes, and the disk took it. Asks nobody."""
+        ...
+
     async def begin_epoch(self) -> None:
         """A backup was put back: a cursor given out after it was made is from now on known to be of another journal.
 

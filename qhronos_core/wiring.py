@@ -114,7 +114,7 @@ class Core:
         return self._loop is not None
 
     async def ready(self) -> bool:
-        """Whether this node takes new work: not while draining, not without a store."""
+        """Whether this node takes new work: not while draining, not without a store, nor with one that has no room."""
         if self._draining:
             return False
         try:
@@ -122,7 +122,7 @@ class Core:
                 await self.store.occurrences.next_due()  # the clock alone is no answer: the embedded store's is ours
         except (StoreUnavailableError, TimeoutError):
             return False
-        return True
+        return self.store.takes_writes
 
     async def status(self) -> Mapping[str, Any]:
         """For `/status` with a token, and `qhronos doctor`. Raises StoreUnavailableError."""

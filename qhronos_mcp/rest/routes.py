@@ -310,7 +310,7 @@ OPERATIONS: Final[Sequence[Operation]] = (
         "/health",
         service.health,
         "Whether it lives",
-        "With `ready=true`, whether it takes work: 503 while stopping or without a store.",
+        "With `ready=true`, whether it takes work: 503 while stopping, or without a store that can be written.",
         "Service",
         _one("Health", "It does."),
         door=Door.OPEN,

@@ -20,11 +20,13 @@ class NotReadyError(UnavailableError):
     code = "not_ready"
 
     def __init__(self) -> None:
-        super().__init__("This node is stopping, or its store does not answer. Ask again in a moment.")
+        super().__init__(
+            "This node is stopping, or its store does not answer or takes no writes. Ask again in a moment."
+        )
 
 
 async def health(request: Request) -> Response:
-    """Alive; with `ready=true` also willing: 503 while stopping or without a store."""
+    """Alive; with `ready=true` also willing: 503 while stopping, or without a store that can be written."""
     if flag(request, "ready") and not await core_of(request).ready():
         raise NotReadyError()
     return shown({"status": "ok"})

@@ -76,6 +76,12 @@ async def accepted_again(node: Node, **fields: Any) -> str:
             await asyncio.sleep(0.1)
 
 
+async def ready_again(node: Node) -> None:
+    async with asyncio.timeout(20):
+        while (await asked(node, "GET", "/health?ready=true"))[0] != 200:
+            await asyncio.sleep(0.1)
+
+
 def left_whole(cluster: Cluster, ids: list[str]) -> None:
     for node in cluster.nodes.values():
         node.kill()
@@ -96,8 +102,10 @@ async def test_without_room_or_sync_nothing_is_acknowledged_and_all_goes_on_by_i
     with switch.full() if fault == "full" else switch.unsynced():
         taken = await created_until_refused(node, schedule="every 1h")
         assert (await asked(node, "GET", f"/events/{event['id']}"))[0] == 200
+        assert (await asked(node, "GET", "/health?ready=true"))[0] == 503  # though all can be read
         await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()) + 1)
     taken.append(await accepted_again(node, schedule="every 1h"))
+    await ready_again(node)
     rows = await all_finished(node, [event["id"]])
     verdict = verdict_on(node, [Wanted(event["id"], due)], receiver, rows)
     assert verdict.clean(), verdict

@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from qhronos_core.adapters.postgres.errors import AWAY, LOST_A_RACE, domain_errors, why_away
+from qhronos_core.adapters.writes import Writes
 from qhronos_core.domain.errors import StoreUnavailableError
 
 _log = structlog.get_logger(__name__)
@@ -100,11 +101,13 @@ class Connections:
         name: str,
         size: int,
         prepare: Callable[[], Awaitable[None]],
+        writes: Writes,
         reserved: bool = False,
     ) -> None:
         """`prepare` is awaited before the first statement. `reserved`: all are opened at once and kept for good."""
         self._settings = settings
         self._prepare = prepare
+        self._writes = writes
         self._prepared = False
         self._wait = settings.wait.total_seconds()
         self._answered = True
@@ -159,6 +162,7 @@ class Connections:
                 except LOST_A_RACE:
                     await _back_off(run, last=run == _RUNS)
                 except AWAY as error:
+                    self._note(error)
                     if not _lost(error) or run == _RUNS:
                         raise
                     await self._forget()
@@ -180,10 +184,13 @@ class Connections:
                         result = await work(transaction)
                         committing = await transaction.id()
                         await connection.execute("COMMIT")
+                    if committing is not None:
+                        self._writes.succeeded()
                     return result
                 except LOST_A_RACE:
                     await _back_off(run, last=run == _RUNS)
                 except AWAY as error:
+                    self._note(error)
                     if not _lost(error):
                         raise
                     await self._forget()
@@ -240,6 +247,10 @@ class Connections:
                 "idle": f"{self._settings.idle_in_transaction // timedelta(milliseconds=1)}ms",
             },
         )
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, psycopg.errors.DiskFull):
+            self._writes.refused("disk_full")
 
     async def _forget(self) -> None:
         """One connection was lost, so the idle ones most likely were too: make them anew rather than try each."""

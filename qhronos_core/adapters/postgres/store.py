@@ -1,6 +1,7 @@
 """The durable truth on a PostgreSQL server, for any number of nodes."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ from qhronos_core.adapters.postgres.subscriptions import PostgresSubscriptions
 from qhronos_core.adapters.postgres.time import NOW, StoreTime
 from qhronos_core.adapters.postgres.tokens import PostgresTokens
 from qhronos_core.adapters.postgres.waits import PostgresWaits
+from qhronos_core.adapters.writes import Writes
 from qhronos_core.domain.access import Reach
 from qhronos_core.domain.errors import StoreUnavailableError
 from qhronos_core.domain.ids import OccurrenceId
@@ -65,9 +67,18 @@ class PostgresStore:
         self._ready = False
         self._readying = asyncio.Lock()
         self._id: UUID | None = None
-        self._callers = Connections(conninfo, settings, name="callers", size=settings.size, prepare=self._prepare)
+        self._writes = Writes(clock.monotonic if clock else time.monotonic)
+        self._callers = Connections(
+            conninfo, settings, name="callers", size=settings.size, prepare=self._prepare, writes=self._writes
+        )
         self._dispatch = Connections(
-            conninfo, settings, name="dispatch", size=settings.dispatch_size, reserved=True, prepare=self._prepare
+            conninfo,
+            settings,
+            name="dispatch",
+            size=settings.dispatch_size,
+            reserved=True,
+            prepare=self._prepare,
+            writes=self._writes,
         )
         floor = Floor(self._dispatch, applies=clock is None)
         self.events = PostgresEvents(self._callers, self._time, self._identity)
@@ -157,6 +168,10 @@ class PostgresStore:
 
     async def damage(self) -> Sequence[str]:
         return ()  # the server's own business
+
+    @property
+    def takes_writes(self) -> bool:
+        return self._writes.taken
 
     async def begin_epoch(self) -> None:
         await self._callers.rows(_BEGIN_EPOCH)

@@ -22,6 +22,7 @@ from qhronos_core.adapters.sqlite.sealed import SqliteSealedValues
 from qhronos_core.adapters.sqlite.subscriptions import SqliteSubscriptions
 from qhronos_core.adapters.sqlite.threads import Readers, Writer
 from qhronos_core.adapters.sqlite.tokens import SqliteTokens
+from qhronos_core.adapters.writes import Writes
 from qhronos_core.domain.access import Reach
 from qhronos_core.domain.ids import OccurrenceId
 from qhronos_core.domain.occurrence import Move, Occurrence
@@ -36,7 +37,8 @@ class SqliteStore:
     def __init__(self, file: StoreFile, connection: sqlite3.Connection, clock: Clock, store_id: UUID) -> None:
         self._file = file
         self._clock = clock
-        self._writer = Writer(file, connection)
+        self._writes = Writes(clock.monotonic)
+        self._writer = Writer(file, connection, self._writes)
         self._readers = Readers(file)
         self._claimer = claims.Claimer(clock)
         self.events = SqliteEvents(self._readers, clock, store_id)
@@ -125,6 +127,10 @@ class SqliteStore:
             return [] if found == ["ok"] else found
 
         return await self._readers.read(check)
+
+    @property
+    def takes_writes(self) -> bool:
+        return self._writes.taken
 
     async def begin_epoch(self) -> None:
         await self._writer.write(lambda connection: begin_epoch(connection, uuid4()))

@@ -15,6 +15,7 @@ import structlog
 
 from qhronos_core.adapters.sqlite.errors import domain_errors, is_away, is_busy, spoils_connection
 from qhronos_core.adapters.sqlite.file import StoreFile
+from qhronos_core.adapters.writes import Writes
 from qhronos_core.domain.errors import StoreUnavailableError
 
 _log = structlog.get_logger(__name__)
@@ -76,8 +77,9 @@ class Writer:
     answered after the common commit: what one of them raises undoes that one alone.
     """
 
-    def __init__(self, file: StoreFile, connection: sqlite3.Connection) -> None:
+    def __init__(self, file: StoreFile, connection: sqlite3.Connection, writes: Writes) -> None:
         self._file = file
+        self._writes = writes
         self._connection: sqlite3.Connection | None = connection
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
@@ -167,12 +169,15 @@ class Writer:
             connection = self._begin(jobs)
             if connection is None:
                 return
+            before = connection.total_changes
             waiting = [job for job in jobs if job.error is None]
             for job in waiting:
                 self._save(connection, job, alone=len(waiting) == 1)
             if any(job.error is None for job in waiting):
                 connection.execute("COMMIT")
                 self._folded = False
+                if connection.total_changes > before:
+                    self._writes.succeeded()
             elif connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._file.require_present()
@@ -194,6 +199,7 @@ class Writer:
             if spoils_connection(error):
                 raise
             job.error = _translated(error)
+            self._note(error)
             if not alone:
                 connection.execute("ROLLBACK TO job")
         if not alone:
@@ -224,6 +230,7 @@ class Writer:
         """The transaction is gone, with every job in it; the connection too, if it cannot be trusted."""
         if is_away(error):
             _log.warning("store_write_failed", error_code=getattr(error, "sqlite_errorname", type(error).__name__))
+        self._note(error)
         for job in jobs:
             job.error = job.error or _translated(error)
         connection = self._connection
@@ -236,6 +243,11 @@ class Writer:
             self._drop()
         if spoils_connection(error):
             self._drop()
+
+    def _note(self, error: Exception) -> None:
+        """What another process holds up is not counted: it waits for a lock, not for room."""
+        if is_away(error) and not is_busy(error):
+            self._writes.refused(getattr(error, "sqlite_errorname", ""))
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
