@@ -39,7 +39,9 @@ from qhronos_core.domain.occurrence import (
 QUEUE_LIMIT: Final = 100
 CATCH_UP_LIMIT: Final = 100
 MISSED_ROWS_LIMIT: Final = 1_000
-LEFT_TO_OTHERS: Final = timedelta(milliseconds=100)  # how long a node leaves a row to the one that has its client
+LEFT_FOR: Final = timedelta(milliseconds=100)  # how long a node leaves a row to the one that has its client
+LEFT_SHORTLY: Final = 20  # times; then longer each time: that node has died, or has no slot free
+LEFT_AT_MOST: Final = timedelta(seconds=1)
 
 
 class AckOutcome(StrEnum):
@@ -105,7 +107,8 @@ class Judgement:
         if event.action.type is ActionType.WEBSOCKET and self.clients.only_elsewhere(
             str(event.action.params["client_name"])
         ):
-            return Move(occurrence, occurrence.changed(now, due_at=now + LEFT_TO_OTHERS))
+            left = occurrence.changed(now, due_at=now + _left_for(occurrence), fence=occurrence.fence + 1)
+            return Move(occurrence, left)
         if self._late(due) and (caught_up := _caught_up(due)) is not None:
             return caught_up
         return _advancing(event, _judged_alone(due), now)
@@ -384,6 +387,17 @@ def released(claimed: Occurrence, *, at: datetime, due_at: datetime | None = Non
         due_at=due_at or claimed.due_at or at,
     )
     return Move(claimed, now)
+
+
+def left_to_others(claimed: Occurrence, *, at: datetime) -> Move:
+    """A claim given back to the node that has its client."""
+    return released(claimed, at=at, due_at=at + _left_for(claimed))
+
+
+def _left_for(row: Occurrence) -> timedelta:
+    """Leaving a row raises its fence and makes no attempt: the two tell, nearly, how often it was left."""
+    longer = max(0, row.fence - row.attempts_made - LEFT_SHORTLY)
+    return min(LEFT_AT_MOST, LEFT_FOR * 1.25 ** min(longer, 20))
 
 
 # --- somebody's word --------------------------------------------------------------------------------

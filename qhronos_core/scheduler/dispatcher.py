@@ -243,8 +243,7 @@ class Dispatcher:
                 now = self._clock.now()
                 return judgement.released(occurrence, at=now, due_at=now + KEY_WAIT)
             if outcome is None:
-                now = self._clock.now()
-                return judgement.released(occurrence, at=now, due_at=now + judgement.LEFT_TO_OTHERS)
+                return judgement.left_to_others(occurrence, at=self._clock.now())
             reported = True
             if host is not None:
                 self._hosts.report(host, answered=_answered(outcome), now=self._clock.now())

@@ -14,6 +14,7 @@ from qhronos_core.domain.judgement import Due, Gap, Judgement
 from qhronos_core.domain.lifecycle import DISPATCHED, DISPATCHING, MISSED, MOVES, PENDING, TERMINAL, State
 from qhronos_core.domain.occurrence import AttemptOutcome, Held, Move, Occurrence, Outcome, Reason
 from qhronos_core.domain.retry import RetryPolicy
+from qhronos_core.ports import PRESENT_FOR
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 LEASE = timedelta(minutes=1)
@@ -36,6 +37,13 @@ def an_event(**fields: object) -> Event:
         "action": Action(ActionType.WEBHOOK, {"url": "https://receiver.example/"}),
     }
     return Event(**{**given, **fields})  # type: ignore[arg-type]
+
+
+class Elsewhere:
+    """Another node has every client."""
+
+    def only_elsewhere(self, client_name: str) -> bool:
+        return True
 
 
 @dataclass
@@ -196,3 +204,37 @@ def test_reasons_are_the_published_ones() -> None:
         "no_client"
     )
     assert {str(reason) for reason in Reason} == set(published.split())
+
+
+def test_a_row_is_left_to_the_node_that_has_its_client_and_looked_at_less_often_if_that_does_not_take_it() -> None:
+    event = an_event(action=Action(ActionType.WEBSOCKET, {"client_name": "laptop"}))
+    row = planning.first(event, START)
+    assert row is not None
+    waits: list[timedelta] = []
+    while sum(waits, timedelta(0)) < PRESENT_FOR:  # as long as a node that died is believed to have it
+        assert row.due_at is not None
+        move = Judgement(clients=Elsewhere()).judge(Due(row, event, row.due_at, "node", LEASE))
+        assert (move.now.state, move.now.attempts_made, move.entries) == (PENDING, 0, ())
+        assert move.now.due_at is not None
+        waits.append(move.now.due_at - row.due_at)
+        row = move.now
+    assert set(waits[:20]) == {timedelta(milliseconds=100)}  # of several nodes each may look first
+    assert waits == sorted(waits)
+    assert waits[-1] == timedelta(seconds=1)
+    assert len(waits) < 60
+
+
+def test_a_claim_given_back_for_want_of_its_client_is_left_longer_each_time_too() -> None:
+    event = an_event(action=Action(ActionType.WEBSOCKET, {"client_name": "laptop"}))
+    row = planning.first(event, START)
+    waits: list[timedelta] = []
+    for _ in range(40):
+        assert row is not None
+        assert row.due_at is not None
+        claimed = Judgement().judge(Due(row, event, row.due_at, "node", LEASE)).now
+        row = judgement.left_to_others(claimed, at=row.due_at).now
+        assert (row.state, row.attempts_made) == (PENDING, 0)
+        assert row.due_at is not None
+        waits.append(row.due_at - row.updated_at)
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (timedelta(milliseconds=100), timedelta(seconds=1))
