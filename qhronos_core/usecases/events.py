@@ -284,7 +284,8 @@ class EventCases:
         event = replace(was, **changed)
         table = self._accepted(event, draft, now) if ruled or _BOUNDS & changed.keys() else planning.timetable(event)
         if ruled or _BOUNDS & changed.keys():
-            event = _counted(event, now)
+            first = planning.first(event, now)
+            event = await self._hurried(_counted(event, now), first.scheduled_at if first else None)
         if "action" in changed:
             await self._check_destination(event.action)
         before = self._keeper.open(was) if was.secrets is not None else EventSecrets()
@@ -382,8 +383,11 @@ class EventCases:
         """Run it once now, also while paused or inactive. The schedule does not move, and the run does not count."""
 
         async def attempt() -> OccurrenceAnswer:
-            event = await self._found_to_write(ref, caller, "trigger")
+            was = await self._found_to_write(ref, caller, "trigger")
             now = await self._store.now()
+            event = await self._hurried(was, now)
+            if event != was:
+                event = replace(event, version=was.version + 1)
             taken = await self._store.occurrences.instants_after(event.id, now - timedelta(microseconds=1))
             instant = now
             while instant in taken:
@@ -391,7 +395,8 @@ class EventCases:
             occurrence = planning.triggered(event, instant, now)
             answer = OccurrenceAnswer(occurrence, event)
             entry = Entry(now, EntryKind.OCCURRENCE_TRIGGERED, event.id, occurrence.id, caller.sub, who(caller))
-            changes = Changes(planned=[occurrence], entries=[entry], at=now)
+            saves = [EventSave(event, was)] if event != was else []
+            changes = Changes(saves=saves, planned=[occurrence], entries=[entry], at=now)
             if once is not None:
                 changes.answer = once.remembered(answer, now)
             await self._store.commit(changes)
@@ -510,6 +515,18 @@ class EventCases:
         if depth >= CHAIN_LIMIT:
             raise ChainTooLongError()
         return replace(event, caused_by=cause.id, chain_depth=depth)
+
+    async def _hurried(self, event: Event, runs_at: datetime | None) -> Event:
+        """Made for later, and brought within the hour of its making afterwards: as if it had been made so (S47)."""
+        cause_id = event.caused_by
+        if cause_id is None or event.chain_depth or runs_at is None or runs_at - event.created_at > CHAIN_WITHIN:
+            return event
+        cause = (await self._store.occurrences.many([cause_id])).get(cause_id)
+        parents = await self._store.events.many([cause.event_id]) if cause else {}
+        depth = max((parent.chain_depth + 1 for parent in parents.values()), default=0)
+        if depth >= CHAIN_LIMIT:
+            raise ChainTooLongError()
+        return replace(event, chain_depth=depth)
 
     async def _within_quota(self, event: Event, caller: Principal, *, new: bool) -> Quota | None:
         """Judged when an event is made, changed or has more to run again, never when it is due; write tokens only, per `sub`.

@@ -219,6 +219,7 @@ PROVED_BY: Final[Mapping[str, tuple[str, ...]]] = {
         "adapters/http/test_egress.py::test_this_server_itself_is_never_a_destination",
         "domain/test_destination.py::test_nothing_lifts_the_addresses_and_names_that_are_this_server",
         "usecases/test_events.py::test_an_agent_that_schedules_itself_is_stopped_after_ten_quick_links",
+        "faces/test_provenance.py::test_a_link_made_slow_and_hurried_afterwards_is_a_quick_one",
     ),
     "S48 true hints, safe repeats": (
         "faces/mcp/test_tools.py::test_the_tools_are_listed_in_a_stable_order_with_all_four_hints",

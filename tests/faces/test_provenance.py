@@ -169,6 +169,34 @@ async def test_the_eleventh_quick_link_of_a_chain_is_refused_and_a_slow_one_is_n
     assert (await alice.made(face))["caused_by"] == again  # another chain
 
 
+async def hurried(agent: Agent, how: str, event: str) -> tuple[int, str | None]:
+    """An event made for later is made to run soon."""
+    if how == "triggered":
+        answer = await agent.http.post(f"/events/{event}/trigger")
+    else:
+        answer = await agent.http.put(f"/events/{event}", json={"schedule": "in 1 minute"})
+    return answer.status_code, answer.json().get("code")
+
+
+@pytest.mark.parametrize("how", ["triggered", "edited"])
+async def test_a_link_made_slow_and_hurried_afterwards_is_a_quick_one(agents: Agents, how: str) -> None:
+    alice = await agents()
+    await alice.made("rest")
+    for _ in range(CHAIN_LIMIT - 1):
+        [held] = await alice.woken()
+        slow = await alice.made("rest", schedule="in 61 minutes")
+        assert await hurried(alice, how, slow["id"]) == ({"triggered": 201, "edited": 200}[how], None)
+        await alice.acknowledge(held)
+    [held] = await alice.woken()
+    last = f"/events/{(await alice.made('rest', schedule='in 61 minutes'))['id']}"
+    assert await hurried(alice, how, last.removeprefix("/events/")) == (409, "chain_too_long")
+    assert (await alice.http.get(last)).json()["next_run_at"] is not None
+    for harmless in ({"name": "another"}, {"schedule": "in 2 hours"}):
+        assert (await alice.http.put(last, json=harmless)).status_code == 200
+    alice.house.world.clock.advance(timedelta(minutes=61))
+    assert (await hurried(alice, how, last.removeprefix("/events/")))[1] is None  # by now it was slow
+
+
 async def test_a_claim_kept_aside_does_not_hide_how_long_a_chain_is(agents: Agents) -> None:
     alice = await agents()
     aside = await alice.made("mcp", expires_after="1d")
