@@ -84,13 +84,14 @@ class World:
     judge: Judgement = field(default_factory=Judgement)
     node: str = "node-1"
     tally: Tally = field(default_factory=Tally)
+    _dispatchers: list[Dispatcher] = field(default_factory=list)
 
     @property
     def dispatcher(self) -> Dispatcher:
         return self.dispatcher_of(self.node)
 
     def dispatcher_of(self, node: str, *, concurrency: int = 200) -> Dispatcher:
-        return Dispatcher(
+        dispatcher = Dispatcher(
             store=self.store,
             judge=self.judge,
             couriers=dict.fromkeys((ActionType.WEBHOOK, ActionType.APICALL, ActionType.WEBSOCKET), self.courier),
@@ -101,6 +102,18 @@ class World:
             settings=DispatchSettings(node=node, concurrency=concurrency),
             tally=self.tally,
         )
+        return self.drained_at_the_end(dispatcher)
+
+    def drained_at_the_end(self, dispatcher: Dispatcher) -> Dispatcher:
+        self._dispatchers.append(dispatcher)
+        return dispatcher
+
+    async def end(self) -> None:
+        """What a test has left under way is cut, and recorded as at a drain."""
+        for dispatcher in self._dispatchers:
+            for sending in dispatcher._sending:
+                sending.cancel()
+            await dispatcher.drain()
 
     async def event(self, caller: Principal = OWNER, **fields: Any) -> EventAnswer:
         """A webhook event, due in an hour unless said otherwise."""
@@ -116,7 +129,11 @@ class World:
 
     async def run(self) -> int:
         """Look once, and carry out what is due; how many rows were judged."""
-        return (await self.dispatcher.run_once()).judged
+        dispatcher = self.dispatcher
+        claimed = await dispatcher.run_once()
+        await dispatcher.drain()
+        self._dispatchers.remove(dispatcher)
+        return claimed.judged
 
     async def settle_down(self, rounds: int = 50) -> None:
         """Look until nothing more is due at this instant."""
@@ -178,7 +195,7 @@ async def a_world(
     )
     async with opens as store:
         signals, tally = LocalSignals(), Tally()
-        yield World(
+        world = World(
             tally=tally,
             store=store,
             clock=clock,
@@ -189,3 +206,7 @@ async def a_world(
             occurrences=OccurrenceCases(store, signals, tally=tally),
             signals=signals,
         )
+        try:
+            yield world
+        finally:
+            await world.end()

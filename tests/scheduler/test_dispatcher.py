@@ -63,7 +63,7 @@ def dispatcher_of(
     other_nodes: bool = False,
     **settings: Any,
 ) -> Dispatcher:
-    return Dispatcher(
+    dispatcher = Dispatcher(
         other_nodes=lambda: other_nodes,
         store=world.store,
         judge=world.judge,
@@ -74,6 +74,7 @@ def dispatcher_of(
         signals=world.signals,
         settings=DispatchSettings(node="node-1", **settings),
     )
+    return world.drained_at_the_end(dispatcher)
 
 
 async def many_due(world: World, count: int) -> None:
