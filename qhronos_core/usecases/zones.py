@@ -1,5 +1,7 @@
 """A release of ours may carry other time zones: wall-clock events are then planned anew (schedules.md §7)."""
 
+from collections.abc import Set
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -49,9 +51,28 @@ async def _replanned(store: Store, event: Event) -> bool:
     if before is None or before.due_at is None or before.due_at <= now or before.due_at != before.scheduled_at:
         return False
     taken = await store.occurrences.instants_after(event.id, now) - {before.scheduled_at}
-    nxt = planning.following(event, now, before.ordinal, now, taken=taken)
+    skipped = any(instant < before.scheduled_at for instant in taken)
+    after = _just_before_what_became_of(event, before.scheduled_at, now, taken) if skipped else now
+    nxt = planning.following(event, after, before.ordinal, now, taken=taken)
     if nxt is None or nxt.id == before.id:
         return False
     entry = Entry(now, EntryKind.OCCURRENCE_WITHDRAWN, event.id, before.id, detail={"reason": "time_zones"})
     await store.commit(Changes(withdrawn=[before], planned=[nxt], entries=[entry], at=now))
     return True
+
+
+def _just_before_what_became_of(event: Event, planned: datetime, now: datetime, taken: Set[datetime]) -> datetime:
+    """The instants ahead have moved, and those skipped are among them: the nearest to the planned one is its own.
+
+    Of two as near the later: nothing that was skipped comes back.
+    """
+    table = planning.timetable(event)
+    nearest: datetime | None = None
+    instant = table.next_after(now)
+    while instant is not None:
+        if instant not in taken:
+            if nearest is not None and abs(nearest - planned) < abs(instant - planned):
+                break
+            nearest = instant
+        instant = table.next_after(instant)
+    return now if nearest is None else nearest - timedelta(microseconds=1)
