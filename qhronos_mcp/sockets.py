@@ -25,6 +25,7 @@ from qhronos_core.domain.errors import (
     ConflictError,
     ForbiddenError,
     InvalidInputError,
+    LimitedError,
     QhronosError,
     UnauthenticatedError,
     UnavailableError,
@@ -37,7 +38,7 @@ from qhronos_core.domain.occurrence import AttemptOutcome, EntryKind, Occurrence
 from qhronos_core.domain.payload import payload
 from qhronos_core.ports import PRESENT_FOR, Delivery, Stirred
 from qhronos_core.wiring import Core
-from qhronos_mcp.middleware import FAILED_AUTHENTICATIONS, address_bucket
+from qhronos_mcp.middleware import FAILED_AUTHENTICATIONS, address_bucket, allowance
 from qhronos_mcp.problems import describe
 from qhronos_mcp.strict_json import read_object
 from qhronos_mcp.verifier import Verifier
@@ -412,7 +413,7 @@ class Sockets:
         return handlers[kind]
 
     async def _proved(self, socket: _Socket, frame: dict[str, Any]) -> Principal:
-        """Who speaks: by the header, or by the token in the frame."""
+        """Who speaks: by the header, or by the token in the frame. A frame costs what a request does."""
         token = frame.get("token")
         if token is not None:
             if not isinstance(token, str):
@@ -425,6 +426,9 @@ class Sockets:
         same = sum(other.caller is not None and other.caller.holder == holder for other in self._open)
         if same > SOCKETS_MOST:
             raise _Closing(TOO_MANY, "too many sockets of one token")
+        verdict = await self._core.limits.take(*allowance(socket.caller, self._core.settings))
+        if not verdict.allowed:
+            raise LimitedError(verdict.retry_after)
         return socket.caller
 
     async def _hook(self, socket: _Socket, frame: dict[str, Any]) -> dict[str, Any]:

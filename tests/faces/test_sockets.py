@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -347,6 +348,30 @@ async def test_an_acknowledgement_that_is_refused_is_no_bad_frame(served: Served
         assert (await said(socket, **ack))["status"] == "completed"  # `done`, by default
         for _ in range(4):
             assert (await said(socket, **ack, outcome="failed"))["code"] == "already_settled"
+
+
+async def test_frames_come_out_of_the_tokens_bucket_whatever_the_face(tmp_path: Path) -> None:
+    """rest.md §5: one bucket per token. Over it a frame does nothing, and the socket goes on: frames may be sent again."""
+    config = tmp_path / "config.yaml"
+    config.write_text("rate_limits: {read_write: {per_minute: 1, burst: 3}}")
+    async with serving(load(config, environ_in(tmp_path))) as served:
+        event, token = await served.event(), await served.token("ann")
+        async with connect(served.url, **bearer(token)) as socket:
+            assert (await said(socket, type="client-hook", client_name="ann-laptop"))["type"] == "ack"
+            occurrence = await served.due(event)
+            assert (await heard(socket))["occurrence_id"] == str(occurrence.id)  # what is sent to it costs nothing
+            other = {"type": "ack", "occurrence_id": str(event.id)}
+            assert [(await said(socket, **other))["code"] for _ in range(2)] == ["occurrence_not_found"] * 2
+            ack = {"type": "ack", "occurrence_id": str(occurrence.id)}
+            for _ in range(sockets.BAD_FRAMES_MOST + 1):
+                refused = await said(socket, **ack)
+                assert (refused["type"], refused["code"]) == ("error", "rate_limited")
+            await served.until(occurrence, "dispatched")
+            async with httpx2.AsyncClient() as client:
+                url = f"http://127.0.0.1:{served.port}/events"
+                assert (await client.get(url, headers=bearer(token)["additional_headers"])).status_code == 429
+            async with connect(served.url, **bearer(await served.token("ann"))) as another:
+                assert (await said(another, **ack))["status"] == "completed"  # another token, another bucket
 
 
 async def test_one_socket_listens_for_so_many_tags(served: Served) -> None:
