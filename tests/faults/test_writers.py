@@ -78,7 +78,7 @@ async def test_an_event_that_crashes_every_worker_ends_failed_and_the_others_go_
         dispatcher = world.dispatcher
         for claim in claimed.claims:
             if claim.event.id not in poisoned:  # the others' worker dies here, before it has sent
-                await dispatcher._attempt(claim, world.clock.monotonic())
+                await dispatcher._attempt(claim, world.clock.monotonic(), claimed.held_for)
         await dispatcher.drain()
         world.clock.advance(seconds=61)
     for event in good:

@@ -41,7 +41,7 @@ def removed_before_sent() -> None:
         await self._store.commit(Changes(withdrawn=[claim.occurrence]))
         return await sent(self, claim, *held)
 
-    Dispatcher._sent = late  # type: ignore[method-assign]
+    Dispatcher._sent = late  # type: ignore[method-assign, assignment]
 
 
 def new_id_each_time() -> None:
