@@ -99,7 +99,7 @@ class Look:
 
 def _left_by(move: Move, event: Event) -> Event:
     """The event as the move leaves it, once it is written."""
-    if event.status is not EventStatus.ACTIVE:
+    if event.status not in (EventStatus.ACTIVE, EventStatus.INACTIVE):
         return event
     if move.pauses_event is not None:
         at = move.now.updated_at

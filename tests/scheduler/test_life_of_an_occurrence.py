@@ -74,7 +74,7 @@ async def test_a_gone_receiver_fails_it_and_pauses_the_event_visibly(world: Worl
     row = await world.read(occurrence)
     event = await world.store.events.get(row.event_id)
     assert (row.state, row.reason) == (FAILED, Reason.GONE)
-    assert event.paused_reason == "gone" or event.status is EventStatus.INACTIVE
+    assert (event.status, event.paused_reason) == (EventStatus.PAUSED, "gone")  # though it has no instant left
 
 
 async def test_a_recurring_event_whose_receiver_is_gone_is_paused_with_that_reason(world: World) -> None:
@@ -88,6 +88,22 @@ async def test_a_recurring_event_whose_receiver_is_gone_is_paused_with_that_reas
     world.clock.advance(timedelta(hours=1))
     await world.settle_down()
     assert len(world.courier.deliveries) == 1
+
+
+async def test_once_its_receiver_is_gone_earlier_occurrences_of_an_ended_event_are_not_sent_either(
+    world: World,
+) -> None:
+    retry = {"max_attempts": 2, "delays": ["1h"]}
+    answer = await world.event(schedule="every 10m", max_occurrences=2, retry=retry)
+    world.courier.will(REFUSE, GONE)
+    for _ in range(2):  # after the second there is none
+        world.clock.advance(timedelta(minutes=10))
+        await world.run()
+    world.clock.advance(timedelta(days=1))
+    await world.settle_down()
+
+    assert (await world.store.events.get(answer.event.id)).paused_reason == "gone"
+    assert len(world.courier.deliveries) == 2
 
 
 async def test_a_recurring_event_goes_on_and_each_claim_plans_the_next(world: World) -> None:

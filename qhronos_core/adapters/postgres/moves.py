@@ -71,7 +71,7 @@ WRITE_MOVES: Final[LiteralString] = f"""
                 SET status = 'paused', paused_at = m.updated_at, paused_reason = m.pauses, paused_until = NULL,
                     version = e.version + 1, updated_at = m.updated_at
                FROM m JOIN written USING (id)
-              WHERE e.id = m.event_id AND m.pauses IS NOT NULL AND e.status = 'active')
+              WHERE e.id = m.event_id AND m.pauses IS NOT NULL AND e.status IN ('active', 'inactive'))
     SELECT true, id FROM written UNION ALL SELECT false, id FROM planned
 """
 

@@ -214,6 +214,6 @@ def pause_event(connection: sqlite3.Connection, event_id: EventId, reason: str, 
         UPDATE events
            SET status = 'paused', paused_reason = ?, paused_at = ?, paused_until = NULL,
                updated_at = ?, version = version + 1
-         WHERE id = ? AND status = 'active'
+         WHERE id = ? AND status IN ('active', 'inactive')
     """
     connection.execute(sql, (reason, microseconds(now), microseconds(now), event_id.bytes))
