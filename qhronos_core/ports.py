@@ -101,7 +101,10 @@ class EventQuery:
 
 @dataclass(frozen=True, slots=True)
 class OccurrenceQuery:
-    """Latest `scheduled_at` first (ties by id); `earliest_first` turns it round. `since` is included, `until` is not."""
+    """Latest `scheduled_at` first (ties by id); `earliest_first` turns it round. `since` is included, `until` is not.
+
+    `live`: nothing of a deleted event, whoever asks.
+    """
 
     event_id: EventId | None = None
     tags: tuple[str, ...] = ()
@@ -110,6 +113,7 @@ class OccurrenceQuery:
     since: datetime | None = None
     until: datetime | None = None
     earliest_first: bool = False
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
@@ -239,13 +239,11 @@ class OccurrenceCases:
         states = (query.states or frozenset({FAILED, MISSED})) & {FAILED, MISSED}
         if not states:
             raise InvalidInputError.of("status", "Only failed and missed occurrences can be sent again.")
-        wanted = OccurrenceQuery(
-            query.event_id, query.tags, query.match_all, frozenset(states), query.since, query.until
-        )
+        wanted = replace(query, states=frozenset(states), live=True)
         listing = await self._store.occurrences.list(wanted, access.reach(caller, WRITE), Page(limit=RETRY_MANY_LIMIT))
         found = await self._with_events(listing.items)
         if dry_run:
-            return [answer for answer in found if answer.event.live]
+            return found
         retried = []
         for answer in found:
             try:

@@ -9,7 +9,8 @@ from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.ids import occurrence_id
 from qhronos_core.domain.lifecycle import CANCELLED, COMPLETED, DISPATCHED, DISPATCHING, FAILED, MISSED, PENDING
 from qhronos_core.domain.occurrence import AttemptOutcome, Reason
-from qhronos_core.ports import InboxQuery
+from qhronos_core.ports import InboxQuery, OccurrenceQuery
+from qhronos_core.usecases.occurrences import RETRY_MANY_LIMIT
 from tests.world import ACCEPT, GONE, NO_ANSWER, NOON, OWNER, REFUSE, World
 
 
@@ -338,3 +339,17 @@ async def test_an_event_paused_until_an_instant_resumes_by_itself(world: World) 
     event = await world.store.events.get(answer.event.id)
     assert event.status is EventStatus.ACTIVE
     assert event.paused_until is None
+
+
+async def test_what_deleted_events_left_behind_does_not_keep_the_rest_from_being_sent_again(world: World) -> None:
+    failed = await world.occurrence(retry={"max_attempts": 1})
+    world.courier.will(REFUSE)
+    await world.run()
+    deleted = await world.event(schedule="* * * * *", catch_up="none")
+    world.clock.advance(timedelta(minutes=RETRY_MANY_LIMIT + 10))
+    await world.settle_down()
+    await world.events.delete(deleted.event.id, caller=OWNER)
+
+    would = await world.occurrences.retry_matching(OccurrenceQuery(), caller=OWNER, dry_run=True)
+    sent = await world.occurrences.retry_matching(OccurrenceQuery(), caller=OWNER)
+    assert [each.occurrence.id for each in would] == [each.occurrence.id for each in sent] == [failed.id]

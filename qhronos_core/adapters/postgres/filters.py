@@ -63,7 +63,7 @@ class Where:
             self.add("o.scheduled_at >= %(since)s", since=query.since)
         if query.until is not None:
             self.add("o.scheduled_at < %(until)s", until=query.until)
-        if not reach.everything:
+        if query.live or not reach.everything:
             self.add("e.status <> %(deleted)s", deleted=EventStatus.DELETED.value)
         return self.reached(reach).tagged(query.tags, all_of_them=query.match_all)
 

@@ -108,7 +108,7 @@ class PostgresOccurrences:
         where = Where().occurrences(query, reach)
         # without a word about the event, the join says nothing
         source: LiteralString = "occurrences AS o JOIN events AS e ON e.id = o.event_id"
-        if reach.everything and not query.tags:
+        if reach.everything and not query.tags and not query.live:
             source = "occurrences AS o"
         total: int | None = None
         if count:

@@ -81,7 +81,7 @@ class SqliteOccurrences:
             wanted.add("o.scheduled_at < ?", microseconds(query.until))
         wanted.tagged(query.tags, "o.event_id", every=query.match_all)
         wanted.within(reach, "o.event_id")
-        if not reach.everything:
+        if query.live or not reach.everything:
             wanted.add("EXISTS (SELECT 1 FROM events AS e WHERE e.id = o.event_id AND e.status <> 'deleted')")
         beyond, direction = (">", "ASC") if query.earliest_first else ("<", "DESC")
         position = Filter()
