@@ -1,6 +1,7 @@
 """What a request asks: its caller, its ids, its parameters, its body. Everything read here is refused here."""
 
 import asyncio
+import difflib
 import hashlib
 import json
 import re
@@ -17,6 +18,7 @@ from qhronos_core.domain.errors import Fault, InvalidInputError, TooLargeError
 from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.ids import EventId
 from qhronos_core.domain.lifecycle import State
+from qhronos_core.domain.plain import printable
 from qhronos_core.domain.schedule import parse_instant
 from qhronos_core.ports import EventQuery, OccurrenceQuery
 from qhronos_core.usecases.once import Once
@@ -71,6 +73,19 @@ def one(request: Request, name: str) -> str | None:
     if values and "\x00" in values[0]:
         raise InvalidInputError.of(name, "NUL is refused in any text.", code="bad_text")
     return values[0] if values else None
+
+
+def only(request: Request, *known: str) -> None:
+    """For a call that changes all that match: a filter that is not known would be no filter.
+
+    Raises:
+        InvalidInputError: a parameter with another name, with the nearest known one.
+    """
+    for name in request.query_params:
+        if name not in known:
+            near = difflib.get_close_matches(name[:40], known, n=1, cutoff=0.0)[0]
+            why = f"No such parameter; the nearest is {near}."
+            raise InvalidInputError.of(printable(name), why, code="unknown_parameter")
 
 
 def flag(request: Request, name: str) -> bool:

@@ -21,6 +21,7 @@ from qhronos_mcp.rest.asked import (
     no_fields,
     occurrence_query,
     once_of,
+    only,
     word,
 )
 from qhronos_mcp.rest.lists import listed
@@ -68,6 +69,7 @@ async def retry_occurrence(request: Request) -> Response:
 
 async def retry_occurrences(request: Request) -> Response:
     """All that match and may be written, at most 1,000; with `dry_run` those that would be."""
+    only(request, "dry_run", "event_id", "tags", "match", "status", "from", "to")
     occurrences, caller, query = core_of(request).occurrences, caller_of(request), occurrence_query(request)
     await fields_in(
         request,

@@ -428,5 +428,13 @@ async def test_calls_without_fields_take_none(house: House) -> None:
     assert (await house.master.post(f"/events/{row['event_id']}/trigger", content=b"{}")).status_code == 201
 
 
+@pytest.mark.parametrize("query", ["dryrun=true", "tag=user:b", "event=x", "limit=1", "status=failed&since=x"])
+async def test_a_filter_that_is_not_known_sends_nothing_again(house: House, query: str) -> None:
+    row = await house.failed_occurrence()
+    refused = await house.master.post(f"/occurrences/retry?{query}")
+    assert (refused.status_code, refused.json()["code"]) == (400, "unknown_parameter")
+    assert (await house.master.get(f"/occurrences/{row['id']}")).json()["status"] == "failed"
+
+
 def test_an_attempts_answer_is_shown_up_to_64_kib() -> None:
     assert RESPONSE_LIMIT == 65_536
