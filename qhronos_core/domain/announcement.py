@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
@@ -20,6 +20,7 @@ from qhronos_core.domain.event import Event
 from qhronos_core.domain.ids import EventId
 from qhronos_core.domain.journal import Cursor, JournalLine
 from qhronos_core.domain.occurrence import Entry, EntryKind, Occurrence, Reason
+from qhronos_core.domain.schedule import say_instant
 
 DATA_MOST: Final = 4_096  # bytes of `data`; the rest is read with a tool
 IN_A_ROW: Final = 3  # failures that make an event a failing one
@@ -151,7 +152,7 @@ class Announcement:
         told: dict[str, Any] = {
             "eventId": self.event_id,
             "name": self.name,
-            "timestamp": _instant(self.at),
+            "timestamp": say_instant(self.at),
             "data": dict(self.data),
         }
         return {**told, "cursor": str(self.cursor)} if cursor else told
@@ -204,7 +205,7 @@ def _facts(
     told: dict[str, Any] = {"event_id": str(entry.event_id)}
     if entry.occurrence_id is not None:
         told["occurrence_id"] = str(entry.occurrence_id)
-        told["scheduled_at"] = None if occurrence is None else _instant(occurrence.scheduled_at)
+        told["scheduled_at"] = None if occurrence is None else say_instant(occurrence.scheduled_at)
     if topic is Topic.OCCURRENCE_DUE:
         late = None if occurrence is None else max(timedelta(0), entry.at - occurrence.scheduled_at)
         told["late_ms"] = None if late is None else late // timedelta(milliseconds=1)
@@ -271,10 +272,6 @@ def _size(data: Mapping[str, Any]) -> int:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and 1 <= len(value) <= _TEXT_MOST
-
-
-def _instant(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _refused(field: str, why: str) -> InvalidInputError:

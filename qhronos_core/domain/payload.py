@@ -1,10 +1,10 @@
 """What a receiver is told about an occurrence (rest.md §6): the body of a webhook, and of a `/ws` delivery around it."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from qhronos_core.domain.event import Event
 from qhronos_core.domain.occurrence import Occurrence
+from qhronos_core.domain.schedule import say_instant
 
 
 def payload(event: Event, occurrence: Occurrence) -> dict[str, Any]:
@@ -14,15 +14,10 @@ def payload(event: Event, occurrence: Occurrence) -> dict[str, Any]:
         "occurrence_id": str(occurrence.id),
         "name": event.name,
         "description": event.description,
-        "scheduled_at": _instant(occurrence.scheduled_at),
+        "scheduled_at": say_instant(occurrence.scheduled_at),
         "metadata": event.metadata,
         "tags": list(event.tags),
     }
     if occurrence.missed is not None and occurrence.missed_since is not None:
-        told["catch_up"] = {"missed": occurrence.missed, "since": _instant(occurrence.missed_since)}
+        told["catch_up"] = {"missed": occurrence.missed, "since": say_instant(occurrence.missed_since)}
     return told
-
-
-def _instant(at: datetime) -> str:
-    """RFC 3339 in UTC with `Z`; no fraction when it is zero."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

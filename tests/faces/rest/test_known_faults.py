@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from qhronos_core.domain.payload import payload
 from tests.faces.rest.house import DAILY, JWT_SECRET, MASTER, House, a_house
 from tests.world import HOOK, REFUSE
 
@@ -59,6 +60,15 @@ async def test_07_an_occurrence_has_its_own_instant_and_id(house: House) -> None
     assert len({row["id"] for row in rows}) == len({row["scheduled_at"] for row in rows}) == 2
     sent = [(str(each.occurrence.id), each.occurrence.scheduled_at) for each in house.world.courier.deliveries]
     assert {occurrence for occurrence, _ in sent} == {row["id"] for row in rows}
+
+
+async def test_07_the_payload_and_rest_write_the_instant_alike(house: House) -> None:
+    event = await house.event(action=HOOK)
+    house.world.clock.advance(timedelta(microseconds=250_000))  # a fraction that ends in zeros
+    row = (await house.master.post(f"/events/{event['id']}/trigger")).json()
+    await house.world.settle_down()
+    (sent,) = house.world.courier.deliveries
+    assert payload(sent.event, sent.occurrence)["scheduled_at"] == row["scheduled_at"]
 
 
 async def test_08_the_receivers_status_code_and_answer_are_kept_with_the_attempt(house: House) -> None:
