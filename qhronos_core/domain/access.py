@@ -105,7 +105,7 @@ def reach(caller: Principal, level: Level) -> Reach:
     Raises:
         ForbiddenError: R7, a confined master lists nothing.
     """
-    _require_unconfined(caller)
+    require_unconfined(caller)
     return _reach(caller, level)
 
 
@@ -129,7 +129,7 @@ def require(caller: Principal, level: Level, event: Event) -> None:
         EventNotFoundError: absent for this caller.
         ForbiddenError: READ holds, `level` does not; or a confined master asks.
     """
-    _require_unconfined(caller)
+    require_unconfined(caller)
     if event.status is EventStatus.DELETED or not may(caller, READ, event.labels):
         raise EventNotFoundError
     if level is WRITE and not may(caller, WRITE, event.labels):
@@ -138,14 +138,14 @@ def require(caller: Principal, level: Level, event: Event) -> None:
 
 def require_writer(caller: Principal) -> None:
     """R8, the level alone: what creates or changes needs `write`, `admin` or the master."""
-    _require_unconfined(caller)
+    require_unconfined(caller)
     if not caller.writes:
         raise ForbiddenError("This needs a token with write access.")
 
 
 def require_admin(caller: Principal) -> None:
     """What only admins and the master may see: the audit, the figures."""
-    _require_unconfined(caller)
+    require_unconfined(caller)
     if not caller.sees_all:
         raise ForbiddenError("This needs a token with admin access.")
 
@@ -156,7 +156,8 @@ def require_master(caller: Principal) -> None:
         raise ForbiddenError("Only the master token mints, lists and revokes tokens.")
 
 
-def _require_unconfined(caller: Principal) -> None:
+def require_unconfined(caller: Principal) -> None:
+    """R7: whether anything may be asked at all, before what it is asked of is looked for."""
     if caller.confined:
         raise ForbiddenError("Here the master token mints and revokes, and nothing else. Use a token it minted.")
 

@@ -258,6 +258,7 @@ class OccurrenceCases:
     # --- within reach -------------------------------------------------------------------------
 
     async def _reached(self, occurrence_id: OccurrenceId, caller: Principal) -> OccurrenceAnswer:
+        access.require_unconfined(caller)
         occurrence = await self._store.occurrences.get(occurrence_id)
         event = (await self._store.events.many([occurrence.event_id])).get(occurrence.event_id)
         if event is None or not _reads_history(caller, event):
@@ -265,6 +266,7 @@ class OccurrenceCases:
         return OccurrenceAnswer(occurrence, event)
 
     async def _event(self, event_id: EventId, caller: Principal) -> Event:
+        access.require_unconfined(caller)
         event = await self._store.events.get(event_id)
         if not _reads_history(caller, event):
             raise EventNotFoundError
