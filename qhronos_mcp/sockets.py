@@ -73,18 +73,39 @@ class _Closing(Exception):
 
 
 @dataclass(eq=False, slots=True)
+class _Proof:
+    """A token, and whose it is, as it was looked at last."""
+
+    token: str
+    caller: Principal
+
+
+@dataclass(eq=False, slots=True)
 class _Socket:
-    """One connection. Frames wait in a bounded queue, so that a stalled reader holds up nobody."""
+    """One connection. Frames wait in a bounded queue, so that a stalled reader holds up nobody.
+
+    A registration goes by the token it came with, an acknowledgement by that of the client-hook; what comes without
+    either, by the token named last.
+    """
 
     websocket: WebSocket
-    token: str = ""
-    caller: Principal | None = None
+    proof: _Proof | None = None  # the last
     client_name: str | None = None
-    tags: frozenset[str] = frozenset()
+    hook: _Proof | None = None
+    tags: dict[str, _Proof] = field(default_factory=dict)
     bad_frames: int = 0
     frames: "asyncio.Queue[str | None]" = field(default_factory=lambda: asyncio.Queue(WAITING_MOST))  # None: the last
     unacknowledged: dict[OccurrenceId, int] = field(default_factory=dict)  # and the fence each was handed over under
     ended: "asyncio.Future[_Closing]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def proofs(self) -> set[_Proof]:
+        """All it goes by."""
+        return {proof for proof in (self.proof, self.hook, *self.tags.values()) if proof is not None}
+
+    def hears_of(self, event: Event) -> bool:
+        """Whether it listens for a tag of this event, by a token that may read it."""
+        return any(_may_read(self.tags[tag].caller, event) for tag in event.tags if tag in self.tags)
 
     def send(self, frame: dict[str, Any]) -> bool:
         """Queue a frame; False if the socket has ended, as it does if too many wait already."""
@@ -154,7 +175,7 @@ class Sockets:
         for _ in range(len(line)):
             socket = line[0]
             line.rotate(-1)
-            if socket.caller is None or not access.may(socket.caller, WRITE, delivery.event.labels):
+            if socket.hook is None or not access.may(socket.hook.caller, WRITE, delivery.event.labels):
                 continue
             if socket.send(_frame(delivery.event, delivery.occurrence, attempt=delivery.attempt)):
                 socket.unacknowledged[delivery.occurrence.id] = delivery.occurrence.fence
@@ -237,14 +258,13 @@ class Sockets:
         while True:
             await asyncio.sleep(LOOK_EVERY / 2)
             for socket in tuple(self._open):
-                if socket.caller is None:
-                    continue
-                try:
-                    socket.caller = await self._core.tokens.authenticate(socket.token)
-                except UnauthenticatedError:
-                    socket.end(_Closing(TOKEN_BAD, "the token is no longer good"))
-                except QhronosError as error:
-                    _log.warning("token_not_looked_at", code=error.code)
+                for proof in socket.proofs:
+                    try:
+                        proof.caller = await self._core.tokens.authenticate(proof.token)
+                    except UnauthenticatedError:
+                        socket.end(_Closing(TOKEN_BAD, "the token is no longer good"))
+                    except QhronosError as error:
+                        _log.warning("token_not_looked_at", code=error.code)
 
     async def _tail(self) -> None:
         """Copies of what falls due, to those who listen by tag and may read it: hints, nothing to acknowledge."""
@@ -271,12 +291,12 @@ class Sockets:
             for line in page.lines
             if line.entry.kind is EntryKind.OCCURRENCE_DUE and line.event is not None and line.entry.occurrence_id
         ]
-        wanted = [(event, row_id) for event, row_id in due if any(s.tags & set(event.tags) for s in self._listeners)]
+        wanted = [(event, row_id) for event, row_id in due if any(s.hears_of(event) for s in self._listeners)]
         rows = await self._core.store.occurrences.many([row_id for _, row_id in wanted]) if wanted else {}
         for event, row_id in wanted:
             row = rows.get(row_id)
             for socket in tuple(self._listeners):
-                if row is not None and _may_read(socket.caller, event) and socket.tags & set(event.tags):
+                if row is not None and socket.hears_of(event):
                     socket.send(_frame(event, row, attempt=row.attempts_made))
         return page.cursor, len(page.lines) == PAGE
 
@@ -353,8 +373,8 @@ class Sockets:
         try:
             header = socket.websocket.headers.get("authorization")
             if header is not None:
-                socket.caller = await self._verifier.principal(header)
-                socket.token = header.partition(" ")[2]
+                caller = await self._verifier.principal(header)
+                socket.proof = _Proof(header.partition(" ")[2], caller)
             async with asyncio.timeout(FIRST_FRAME_WITHIN):
                 first = await socket.websocket.receive()
             await self._heard_frame(socket, first)
@@ -390,11 +410,11 @@ class Sockets:
         except (UnauthenticatedError, _Closing):
             raise
         except QhronosError as error:
-            if socket.caller is None and isinstance(error, UnavailableError):
+            if socket.proof is None and isinstance(error, UnavailableError):
                 raise
             problem = describe(error)
             socket.send({"type": "error", "code": problem.code, "message": problem.message})
-            if socket.caller is None:
+            if socket.proof is None:
                 raise _Closing(TOKEN_BAD, "the first frame must prove a token") from None
             if isinstance(error, ForbiddenError) and socket.client_name is None and not socket.tags:
                 raise _Closing(NOT_ALLOWED, "this token may not do that") from None
@@ -412,31 +432,31 @@ class Sockets:
             raise InvalidInputError.of("type", "One of client-hook, tag-listener, ack.", got=kind)
         return handlers[kind]
 
-    async def _proved(self, socket: _Socket, frame: dict[str, Any]) -> Principal:
-        """Who speaks: by the header, or by the token in the frame. A frame costs what a request does."""
+    async def _proved(self, socket: _Socket, frame: dict[str, Any]) -> _Proof:
+        """Who speaks: by the token in the frame, else by the one before it or the header. A frame costs what a request does."""
         token = frame.get("token")
         if token is not None:
             if not isinstance(token, str):
                 raise UnauthenticatedError
-            socket.caller = await self._core.tokens.authenticate(token)
-            socket.token = token
-        if socket.caller is None:
+            socket.proof = _Proof(token, await self._core.tokens.authenticate(token))
+        if socket.proof is None:
             raise UnauthenticatedError
-        holder = socket.caller.holder
-        same = sum(other.caller is not None and other.caller.holder == holder for other in self._open)
+        access.require_unconfined(socket.proof.caller)
+        holder = socket.proof.caller.holder
+        same = sum(other.proof is not None and other.proof.caller.holder == holder for other in self._open)
         if same > SOCKETS_MOST:
             raise _Closing(TOO_MANY, "too many sockets of one token")
-        verdict = await self._core.limits.take(*allowance(socket.caller, self._core.settings))
+        verdict = await self._core.limits.take(*allowance(socket.proof.caller, self._core.settings))
         if not verdict.allowed:
             raise LimitedError(verdict.retry_after)
-        return socket.caller
+        return socket.proof
 
     async def _hook(self, socket: _Socket, frame: dict[str, Any]) -> dict[str, Any]:
-        caller = await self._proved(socket, frame)
+        proof = await self._proved(socket, frame)
         name = frame.get("client_name")
         if not isinstance(name, str) or not is_client_name(name):
             raise InvalidInputError.of("client_name", "1 to 128 of A-Z a-z 0-9 . _ -", got=name)
-        access.require_writer(caller)
+        access.require_writer(proof.caller)
         if not self._core.delivers:
             raise ConflictError("This node only serves and delivers nothing. Connect to one that delivers.")
         if socket.client_name != name:
@@ -445,6 +465,7 @@ class Sockets:
             socket.client_name = name
             self._clients[name].append(socket)
             self._core.clients.here.add(name)
+        socket.hook = proof
         try:
             await self._tell_who_is_here()  # before the answer: from then on no node takes this client for absent
         except UnavailableError as error:
@@ -452,21 +473,22 @@ class Sockets:
         return {"type": "ack", "message": "subscription registered"}
 
     async def _listen(self, socket: _Socket, frame: dict[str, Any]) -> dict[str, Any]:
-        await self._proved(socket, frame)
+        proof = await self._proved(socket, frame)
         tags = frame.get("tags")
         if not isinstance(tags, list) or not tags or not all(isinstance(tag, str) for tag in tags):
             raise InvalidInputError.of("tags", "A list of one or more tags.")
-        if len(socket.tags.union(tags)) > TAGS_MOST:
+        if len(socket.tags.keys() | set(tags)) > TAGS_MOST:
             raise InvalidInputError.of("tags", f"At most {TAGS_MOST} tags on one socket.")
         if self._cursor is None:
             begin = await self._core.journal.end()
             self._cursor = self._cursor or begin  # another may have begun meanwhile, from earlier on
-        socket.tags |= frozenset(tags)
+        socket.tags |= dict.fromkeys(tags, proof)
         self._listeners.add(socket)
         return {"type": "ack", "message": "subscription registered"}
 
     async def _acknowledge(self, socket: _Socket, frame: dict[str, Any]) -> dict[str, Any]:
-        caller = await self._proved(socket, frame)
+        proof = await self._proved(socket, frame)
+        caller = (proof if frame.get("token") else socket.hook or proof).caller
         occurrence_id = _id_in(frame, "occurrence_id")
         found = await self._core.occurrences.get(occurrence_id, caller=caller)
         if frame.get("event_id") is not None and _id_in(frame, "event_id") != found.event.id:
@@ -486,10 +508,8 @@ def _frame(event: Event, occurrence: Occurrence, *, attempt: int) -> dict[str, A
     return {"type": "event", **payload(event, occurrence), "attempt": attempt}
 
 
-def _may_read(caller: Principal | None, event: Event) -> bool:
+def _may_read(caller: Principal, event: Event) -> bool:
     """Of a deleted event only admin and master hear."""
-    if caller is None:
-        return False
     return access.may(caller, READ, event.labels) if event.live else caller.sees_all
 
 

@@ -24,6 +24,7 @@ from qhronos_core.wiring import Core, open_core
 from qhronos_mcp import bounded_websocket, sockets
 from qhronos_mcp.app import build_app, uvicorn_config
 from qhronos_mcp.sockets import Sockets
+from tests import canaries
 from tests.clock import FakeClock
 from tests.world import NOON
 
@@ -197,6 +198,41 @@ async def test_a_read_token_may_not_hook(served: Served) -> None:
         answer = await said(socket, type="client-hook", client_name="ann-laptop")
         assert answer["code"] == "forbidden"
         assert await closed_with(socket) == 4403
+
+
+async def test_a_master_that_may_not_use_the_api_may_not_listen_either(tmp_path: Path) -> None:
+    confined = {"QHRONOS_MASTER_TOKEN": canaries.MASTER, "QHRONOS_AUTH__MASTER_MAY_USE_API": "false"}
+    async with (
+        serving(load(settings_file(tmp_path), {**environ_in(tmp_path), **confined})) as served,
+        connect(served.url, **bearer(canaries.MASTER)) as socket,
+    ):
+        answer = await said(socket, type="tag-listener", tags=["news"])
+        assert answer["code"] == "forbidden"
+        assert await closed_with(socket) == 4403
+
+
+async def test_on_one_socket_each_registration_goes_by_the_token_it_came_with(served: Served) -> None:
+    event = await served.event(tags=["user:ann", "news"])
+    theirs = await served.event("bob", "bob-laptop", tags=["user:bob", "news"])
+    async with connect(served.url) as socket:
+        await said(socket, type="client-hook", client_name="ann-laptop", token=await served.token("ann"))
+        await said(socket, type="tag-listener", tags=["news"], token=await served.token("bob", "read"))
+        occurrence, copied = await served.due(event), await served.due(theirs)
+        frames = [await heard(socket), await heard(socket)]
+        assert {frame["occurrence_id"] for frame in frames} == {str(occurrence.id), str(copied.id)}
+        answer = await said(socket, type="ack", event_id=str(event.id), occurrence_id=str(occurrence.id))
+        assert answer == {"type": "ack", "occurrence_id": str(occurrence.id), "status": "completed"}
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await socket.recv()
+
+
+async def test_a_socket_ends_with_any_token_it_goes_by(served: Served) -> None:
+    async with connect(served.url) as socket:
+        await said(socket, type="client-hook", client_name="ann-laptop", token=await served.token("ann"))
+        await said(socket, type="tag-listener", tags=["news"], token=await served.token("bob", "read"))
+        await served.core.tokens.revoke(sub="ann", caller=MASTER)
+        assert await closed_with(socket) == 4401
 
 
 @pytest.mark.parametrize(
