@@ -29,12 +29,16 @@ Rows = list[tuple[Any, ...]]
 WRITE_MOVES: Final[LiteralString] = f"""
     -- A row is written only if its fence and state are still those the move was decided on; what belongs to a move
     -- joins on `written`. Entries keep their order: the sort is below the INSERT that draws positions.
+    -- What would wait for another attempt, its event deleted meanwhile, is due now: the next look cancels it.
     WITH m AS MATERIALIZED (
              SELECT * FROM json_to_recordset(%(moves)s) AS m (was_fence int, was_state text, ends boolean,
                                                               pauses text, {OCCURRENCE_TYPES})),
          written AS (
              UPDATE occurrences AS o
-                SET updated_at = m.updated_at, round_began_at = m.round_began_at, due_at = m.due_at, state = m.state,
+                SET updated_at = m.updated_at, round_began_at = m.round_began_at, state = m.state,
+                    due_at = CASE WHEN m.state = 'pending' AND o.state = 'dispatching'
+                                   AND (SELECT e.status FROM events AS e WHERE e.id = o.event_id) = 'deleted'
+                                  THEN m.updated_at ELSE m.due_at END,
                     advances = m.advances, ordinal = m.ordinal, fence = m.fence, attempts_made = m.attempts_made,
                     attempts_before = m.attempts_before, round = m.round, event_version = m.event_version,
                     held = m.held, inbox_at = m.inbox_at, lease_until = m.lease_until, node = m.node,

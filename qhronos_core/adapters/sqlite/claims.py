@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import orjson
 
 from qhronos_core.adapters.judging import Crowd, EventCache, Look
 from qhronos_core.adapters.sqlite.batches import RowText
-from qhronos_core.adapters.sqlite.events import end_events, read_events
+from qhronos_core.adapters.sqlite.events import deleted_among, end_events, read_events
 from qhronos_core.adapters.sqlite.journal import write_entries
 from qhronos_core.adapters.sqlite.moves import all_stand, plan_where_free, write_consequences, write_move, write_moves
 from qhronos_core.adapters.sqlite.occurrences import free_in_inbox
@@ -21,7 +21,7 @@ from qhronos_core.domain.access import Reach
 from qhronos_core.domain.event import Event, Overlap
 from qhronos_core.domain.ids import EventId, OccurrenceId, microseconds
 from qhronos_core.domain.judgement import expires_at
-from qhronos_core.domain.lifecycle import DISPATCHING
+from qhronos_core.domain.lifecycle import DISPATCHING, PENDING
 from qhronos_core.domain.occurrence import Entry, EntryKind, Move, Occurrence
 from qhronos_core.ports import Claim, Claimed, Clock, Gap, InboxQuery, Judge
 
@@ -191,6 +191,7 @@ def _plan_beyond(connection: sqlite3.Connection, judge: Judge, event: Event, tak
 
 def settle(connection: sqlite3.Connection, moves: Sequence[Move], now: datetime) -> frozenset[OccurrenceId]:
     """Those written; the others were a zombie's."""
+    moves = _due_now_if_deleted(connection, moves)
     if all_stand(connection, moves):
         written = list(moves)
         write_moves(connection, written)
@@ -198,6 +199,22 @@ def settle(connection: sqlite3.Connection, moves: Sequence[Move], now: datetime)
         written = [move for move in moves if write_move(connection, move)]
     write_consequences(connection, written, now)
     return frozenset(move.was.id for move in written)
+
+
+def _due_now_if_deleted(connection: sqlite3.Connection, moves: Sequence[Move]) -> Sequence[Move]:
+    """What would wait for another attempt, its event deleted meanwhile, is due now: the next look cancels it."""
+    waiting = {
+        move.was.id: move.was.event_id for move in moves if move.now.state is PENDING and move.was.state is DISPATCHING
+    }
+    if not waiting:
+        return moves
+    gone = deleted_among(connection, frozenset(waiting.values()))
+    return [_due_now(move) if waiting.get(move.was.id) in gone else move for move in moves]
+
+
+def _due_now(move: Move) -> Move:
+    at = move.now.updated_at
+    return replace(move, now=move.now.changed(at, due_at=at))
 
 
 def _one(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Any:

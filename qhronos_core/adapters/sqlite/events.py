@@ -1,7 +1,7 @@
 """Events: reading them, and the statements that write them."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -200,6 +200,16 @@ def is_within(connection: sqlite3.Connection, quota: Quota) -> bool:
 
 def _counted(connection: sqlite3.Connection, sql: str, *parameters: object) -> int:
     return int(connection.execute(sql, parameters).fetchone()[0])
+
+
+def deleted_among(connection: sqlite3.Connection, event_ids: Collection[EventId]) -> frozenset[EventId]:
+    found: set[EventId] = set()
+    for some in chunks(list(event_ids)):
+        sql = f"SELECT id FROM events WHERE id IN ({marks(len(some))}) AND status = 'deleted'"
+        found.update(
+            EventId(UUID(bytes=id_)) for (id_,) in connection.execute(sql, [event_id.bytes for event_id in some])
+        )
+    return frozenset(found)
 
 
 def end_events(connection: sqlite3.Connection, event_ids: Sequence[EventId]) -> None:
