@@ -285,6 +285,10 @@ class DeliverySettings(Section):
     ] = timedelta(seconds=15)
     concurrency: Annotated[int, Field(ge=1, le=10_000, description="Most attempts at once.")] = 200
     per_host: Annotated[int, Field(ge=1, le=10_000, description="Most attempts at once at one receiver.")] = 10
+    per_host_per_second: Annotated[
+        int,
+        Field(ge=0, le=10_000, description="Most attempts a node begins at one receiver in a second; 0: any number."),
+    ] = 0
     drain: Annotated[Duration, Field(description="How long a stopping node waits for attempts under way.")] = timedelta(
         seconds=35
     )

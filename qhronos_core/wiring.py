@@ -515,7 +515,13 @@ async def _couriers(
         if action.type in (ActionType.WEBHOOK, ActionType.APICALL):
             await egress.check(str(action.params["url"]), field="action.params.url")
 
-    return couriers, check, hosts.Hosts(settings.delivery.per_host, address_of=egress.address_of)
+    return (
+        couriers,
+        check,
+        hosts.Hosts(
+            settings.delivery.per_host, per_second=settings.delivery.per_host_per_second, address_of=egress.address_of
+        ),
+    )
 
 
 async def _callbacks(settings: Settings, stack: AsyncExitStack) -> Callbacks:

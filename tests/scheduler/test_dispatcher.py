@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from qhronos_core.adapters.http.hosts import Hosts
 from qhronos_core.domain.event import ActionType, Event
 from qhronos_core.domain.lifecycle import COMPLETED, DISPATCHING, PENDING
 from qhronos_core.domain.occurrence import AttemptOutcome
@@ -205,6 +206,23 @@ async def test_a_destination_that_is_full_costs_time_and_no_attempt(world: World
     await dispatcher_of(world).run_once()
     assert await world.state_of(occurrence) is COMPLETED
     assert [attempt.number for attempt in await world.attempts(occurrence)] == [1]
+
+
+async def test_of_many_due_at_once_a_destination_is_sent_no_more_in_a_second_than_its_rate(world: World) -> None:
+    await many_due(world, 6)
+    world.courier.host_of = lambda event: "receiver.example"  # type: ignore[method-assign]
+    dispatcher = dispatcher_of(world, hosts=Hosts(10, per_second=2))
+    begun = world.clock.now()
+    sent = []
+    for _ in range(8):
+        await dispatcher.run_once()
+        sent.append(len(world.courier.deliveries))
+        world.clock.advance(seconds=0.5)
+    assert sent[:4] == [2, 2, 3, 4]  # the others are spread over the seconds that follow
+    assert sent[-1] == 6
+    rows = [await world.read(each) for each in [delivery.occurrence for delivery in world.courier.deliveries]]
+    assert {(row.state, row.attempts_made) for row in rows} == {(COMPLETED, 1)}
+    assert world.clock.now() - begun == timedelta(seconds=4)
 
 
 async def test_a_drain_lets_what_is_under_way_finish(world: World) -> None:

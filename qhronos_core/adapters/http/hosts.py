@@ -1,4 +1,6 @@
-"""How hard a destination may be knocked at: a cap on sends at once, and a breaker while it is down (security.md §3, Load).
+"""How hard a destination may be knocked at: caps, and a breaker while it is down (security.md §3, Load).
+
+One cap is on sends at once; another, where it is set, on how many begin within a second.
 
 Waiting costs no attempt: a send that is not admitted is given back until the instant named here. Those instants are
 spread, at the pace at which the destination has been answering, so that ten thousand that wait for one host neither
@@ -18,6 +20,7 @@ WAIT_MOST: Final = timedelta(seconds=30)  # beyond what it waits for: an estimat
 
 _FIRST_GUESS: Final = timedelta(milliseconds=100)  # how long a send takes, until it is known
 _LEAST_PACE: Final = timedelta(milliseconds=1)
+_SECOND: Final = timedelta(seconds=1)
 _REMEMBERED: Final = 10_000
 _FORGET_AFTER: Final = timedelta(hours=1)
 
@@ -30,6 +33,7 @@ class _Host:
     open_until: datetime | None = None  # None: the breaker is closed
     wait: timedelta = FIRST_PROBE_AFTER  # before the next probe, if this one fails
     given: datetime | None = None  # the latest instant given to one that waits
+    begun: deque[datetime] = field(default_factory=deque)  # of the last second; kept where there is a cap on them
     seen: datetime | None = None
 
 
@@ -39,9 +43,16 @@ class Hosts:
     Every `admit` that answers None is followed by exactly one `report` or `withdraw`.
     """
 
-    def __init__(self, per_host: int, *, address_of: Callable[[str], str | None] = lambda _: None) -> None:
-        """`address_of`: the address a host was last dialled at, if known; the cap holds for each of these too (S50)."""
+    def __init__(
+        self, per_host: int, *, per_second: int = 0, address_of: Callable[[str], str | None] = lambda _: None
+    ) -> None:
+        """`per_second`: most sends that begin within a second, 0 for any number.
+
+        `address_of`: the address a host was last dialled at, if known; the cap on sends at once holds for each
+        of these too (S50).
+        """
         self._per_host = per_host
+        self._per_second = per_second
         self._address_of = address_of
         self._hosts: dict[str, _Host] = {}
         self._at_address: dict[str, int] = {}
@@ -66,6 +77,8 @@ class Hosts:
             address is not None and self._at_address.get(address, 0) >= self._per_host
         ):
             return self._turn(state, not_before=now + self._pace(state))
+        if self._per_second and (begins := self._within_its_rate(state, now)) > now:
+            return self._turn(state, not_before=begins)
         state.under_way.append((now, address))
         if address is not None:
             self._at_address[address] = self._at_address.get(address, 0) + 1
@@ -114,8 +127,19 @@ class Hosts:
                 del self._at_address[address]
         return state, began
 
+    def _within_its_rate(self, state: _Host, now: datetime) -> datetime:
+        """When one more may begin. If it may now, it is counted as begun, whether or not it is made after all."""
+        begun = state.begun
+        while begun and not begun[0] <= now < begun[0] + _SECOND:  # past; or to come, of a clock that was set back
+            begun.popleft()
+        if len(begun) >= self._per_second:
+            return begun[0] + _SECOND
+        begun.append(now)
+        return now
+
     def _pace(self, state: _Host) -> timedelta:
-        return max(state.takes / self._per_host, _LEAST_PACE)
+        pace = max(state.takes / self._per_host, _LEAST_PACE)
+        return max(pace, _SECOND / self._per_second) if self._per_second else pace
 
     def _turn(self, state: _Host, *, not_before: datetime) -> datetime:
         """The next place in the line of those that wait: the first has `not_before` itself."""

@@ -52,6 +52,34 @@ def test_those_that_wait_are_spread_at_the_pace_of_the_host() -> None:
     assert waits[-1] == pytest.approx(10, rel=0.05)  # 100 more, ten a second
 
 
+def test_no_more_than_its_rate_begin_within_a_second_and_those_that_wait_are_spread() -> None:
+    hosts = Hosts(100, per_second=5)
+    waits = [hosts.admit("a", NOON) for _ in range(15)]
+    assert waits[:5] == [None] * 5
+    assert waits[5:] == [NOON + SECOND + SECOND / 5 * n for n in range(10)]
+    assert hosts.admit("b", NOON) is None
+    assert hosts.admit("a", NOON + SECOND * 0.999) is not None
+    assert hosts.admit("a", NOON + SECOND) is None
+
+
+@given(st.integers(1, 5), st.lists(st.integers(0, 400), min_size=1, max_size=200))
+def test_whatever_comes_when_the_rate_holds_in_every_second(most: int, steps: list[int]) -> None:
+    hosts, now, begun = Hosts(1_000, per_second=most), NOON, []
+    for step in steps:
+        now += timedelta(milliseconds=step)
+        if hosts.admit("a", now) is None:
+            begun.append(now)
+    for first, beyond in zip(begun, begun[most:], strict=False):
+        assert beyond - first >= SECOND
+    assert begun[0] == NOON + timedelta(milliseconds=steps[0])
+
+
+def test_a_clock_that_was_set_back_holds_up_no_host() -> None:
+    hosts = Hosts(10, per_second=1)
+    assert hosts.admit("a", NOON) is None
+    assert hosts.admit("a", NOON - timedelta(hours=1)) is None
+
+
 def test_nobody_waits_much_longer_than_an_estimate_is_worth() -> None:
     hosts = Hosts(1)
     assert hosts.admit("a", NOON) is None
