@@ -98,8 +98,13 @@ class OccurrenceCases:
         answer = await self._reached(OccurrenceId(occurrence_id), caller)
         return await self._store.occurrences.attempts(answer.occurrence.id)
 
-    async def upcoming(self, query: OccurrenceQuery, *, limit: int, caller: Principal) -> Sequence[Upcoming]:
-        """The next `limit` runs of the events the caller reads, soonest first."""
+    async def upcoming(
+        self, query: OccurrenceQuery, *, limit: int, caller: Principal, skip: int = 0
+    ) -> Sequence[Upcoming]:
+        """The next `limit` runs of the events the caller reads, soonest first, without the first `skip`.
+
+        Those are of one instant, the first, where a page ended; so no event has more than one of them.
+        """
         now = await self._store.now()
         after = max(now, query.since) if query.since else now
         if query.event_id is not None:
@@ -108,8 +113,10 @@ class OccurrenceCases:
             wanted = EventQuery(tags=query.tags, match_all=query.match_all, statuses=frozenset({EventStatus.ACTIVE}))
             listing = await self._store.events.list(wanted, access.reach(caller, READ), Page(limit=UPCOMING_EVENTS))
             events = listing.items
-        runs = heapq.merge(*[await self._ahead(event, after, limit) for event in events], key=lambda run: run.due_at)
-        return [run for run in islice(runs, limit) if query.until is None or run.due_at < query.until]
+        most = limit + (1 if skip else 0)
+        runs = heapq.merge(*[await self._ahead(event, after, most) for event in events], key=lambda run: run.due_at)
+        page = islice(runs, skip, skip + limit)
+        return [run for run in page if query.until is None or run.due_at < query.until]
 
     async def inbox(self, query: InboxQuery, *, caller: Principal) -> InboxGlimpse:
         reach = access.reach(caller, WRITE)
@@ -281,11 +288,11 @@ class OccurrenceCases:
             return []
         planned = await self._store.occurrences.planned(event.id)
         row: Occurrence | None = planned
-        runs: Sequence[Upcoming] = ()
+        runs: list[Upcoming] = []
         while row is not None and len(runs) < limit:
             due_at = row.due_at or row.scheduled_at
             if due_at > after:
-                runs = (*runs, Upcoming(occurrence_id(event.id, row.scheduled_at), event, due_at))
+                runs.append(Upcoming(occurrence_id(event.id, row.scheduled_at), event, due_at))
             row = planning.successor(event, row, after)
         return runs
 

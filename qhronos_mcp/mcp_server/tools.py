@@ -206,15 +206,16 @@ class Tools:
         position = _position(cursor, filters)
         if upcoming:
             return await self._upcoming(query, limit, position, filters, caller)
-        if query.until is None:
-            query = replace(
-                query, until=await self._core.now() + _A_MOMENT
-            )  # not the planned ones, but what is due now
-        listing = await self._core.occurrences.list(
-            query, Page(limit=limit, cursor=position), caller=caller, count=True
-        )
+        begin = None if position is None else _Back.read(position)
+        if query.until is None:  # not the planned ones, but what is due now; on later pages, what was due then
+            query = replace(query, until=begin.until if begin else await self._core.now() + _A_MOMENT)
+        page = Page(limit=limit, cursor=begin.cursor if begin else None)
+        listing = await self._core.occurrences.list(query, page, caller=caller, count=True)
         rows = [OccurrenceRow.of(answer) for answer in listing.items]
-        return OccurrenceList.of_page(rows, listing.total, _more(listing.next_cursor, filters))
+        more = None
+        if listing.next_cursor is not None and query.until is not None:
+            more = _more(str(_Back(query.until, listing.next_cursor)), filters)
+        return OccurrenceList.of_page(rows, listing.total, more)
 
     async def wait_for_occurrences(
         self,
@@ -282,8 +283,8 @@ class Tools:
             query = replace(query, since=begin.since)
         if query.since is not None:
             query = replace(query, since=query.since - _A_MOMENT)  # included
-        runs = await self._core.occurrences.upcoming(query, limit=limit + begin.shown + 1, caller=caller)
-        runs, rest = runs[begin.shown : begin.shown + limit], runs[begin.shown + limit :]
+        runs = await self._core.occurrences.upcoming(query, limit=limit + 1, skip=begin.shown, caller=caller)
+        runs, rest = runs[:limit], runs[limit:]
         more = None
         if rest:
             last = runs[-1].due_at
@@ -319,8 +320,49 @@ class _Ahead:
 
     @classmethod
     def read(cls, text: str) -> "_Ahead":
+        """Raises InvalidInputError (`invalid_cursor`) for what is none of ours."""
         since, _, shown = text.rpartition(" ")
-        return cls(datetime.fromisoformat(since), int(shown))
+        if not shown.isascii() or not shown.isdecimal() or len(shown) > _SHOWN_DIGITS:
+            raise _foreign()
+        return cls(_aware(since), int(shown))
+
+
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """Where a page of what happened ended: the list's own position, and until when the list reaches.
+
+    The pages are of one list, whose end stays where it was while time goes on.
+    """
+
+    until: datetime
+    cursor: str
+
+    def __str__(self) -> str:
+        return f"{self.until.isoformat()} {self.cursor}"
+
+    @classmethod
+    def read(cls, text: str) -> "_Back":
+        """Raises InvalidInputError (`invalid_cursor`) for what is none of ours."""
+        until, _, cursor = text.partition(" ")
+        return cls(_aware(until), cursor)
+
+
+_SHOWN_DIGITS: Final = 9
+
+
+def _aware(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise _foreign() from None
+    if at.utcoffset() is None or not 1970 <= at.year < 9999:
+        raise _foreign()
+    return at
+
+
+def _foreign() -> InvalidInputError:
+    why = "This cursor belongs to another list. Begin again without it."
+    return InvalidInputError.of("cursor", why, code="invalid_cursor", fix=[{"cursor": None}])
 
 
 def _more(position: str | None, filters: Mapping[str, Any]) -> str | None:
@@ -340,8 +382,7 @@ def _position(cursor: str | None, filters: Mapping[str, Any]) -> str | None:
     except (binascii.Error, ValueError):
         mark, position = b"", ""
     if mark != _mark(filters):
-        why = "This cursor belongs to another list. Begin again without it."
-        raise InvalidInputError.of("cursor", why, code="invalid_cursor", fix=[{"cursor": None}])
+        raise _foreign()
     return position
 
 

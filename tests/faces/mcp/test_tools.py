@@ -1,5 +1,7 @@
 """The eight tools, each in every protocol version."""
 
+import asyncio
+import base64
 import json
 from datetime import timedelta
 
@@ -254,6 +256,52 @@ async def test_what_happened_is_told_newest_first_without_what_is_planned(alice:
     assert len(since["occurrences"]) == 1
     until = await alice.call("list_occurrences", event_id="k", until="2027-03-01T11:00:00Z")
     assert [row["due"][15:20] for row in until["occurrences"]] == ["10:00"]
+
+
+async def test_what_happened_goes_on_from_page_to_page_while_time_goes_on(house: House) -> None:
+    await house.event(schedule="every 1h", key="k")
+    for _ in range(3):
+        await house.comes_due()
+    async with house.speaker("2026-07-28") as alice:
+        page = await alice.call("list_occurrences", limit=2)
+        await house.comes_due()
+        rest = await alice.call("list_occurrences", limit=2, cursor=page["more"])
+    assert [row["due"][15:20] for row in page["occurrences"]] == ["12:00", "11:00"]
+    assert [row["due"][15:20] for row in rest["occurrences"]] == ["10:00"], rest.text
+    assert (rest["of"], "more" in rest.shown) == (3, False)  # of the list that was begun
+
+
+@pytest.mark.parametrize("upcoming", [True, False])
+async def test_a_forged_cursor_is_an_invalid_one_and_no_crash(house: House, upcoming: bool) -> None:
+    await house.event(schedule="every 1h", key="k")
+    for _ in range(2):
+        await house.comes_due()
+    instant = "2030-01-01T00:00:00+00:00"
+    forged = ["", "nonsense", " 5", "2030-01-01 5", "0001-01-01T00:00:00+00:00 5", f"{instant} x", f"{instant} -5"]
+    async with house.speaker("2026-07-28") as alice:
+        page = await alice.call("list_occurrences", upcoming=upcoming, limit=1)
+        for position in forged:
+            refused = await alice.call(
+                "list_occurrences", upcoming=upcoming, limit=1, cursor=_forged(page["more"], position)
+            )
+            assert refused.is_error, position
+            assert refused["code"] == "invalid_cursor", refused.text
+
+
+async def test_a_forged_cursor_makes_no_node_count_for_long(house: House) -> None:
+    await house.event(schedule="every 1h", key="k")
+    async with house.speaker("2026-07-28") as alice:
+        page = await alice.call("list_occurrences", upcoming=True, limit=1)
+        cursor = _forged(page["more"], f"2030-01-01T00:00:00+00:00 {10**8}")
+        async with asyncio.timeout(5):
+            far = await alice.call("list_occurrences", upcoming=True, limit=1, cursor=cursor)
+    assert far["occurrences"] == []
+
+
+def _forged(cursor: str, position: str) -> str:
+    """The mark of that list, which is no secret, before a position of somebody's own making."""
+    mark = base64.urlsafe_b64decode(cursor + "==")[:6]
+    return base64.urlsafe_b64encode(mark + position.encode()).decode().rstrip("=")
 
 
 async def test_one_occurrence_in_full_shows_its_attempts(alice: Speaker, house: House) -> None:
