@@ -28,7 +28,7 @@ _OWN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 CROWDED: Final = "qhronos.crowded"  # in the scope of a request whose connection is one too many
 MCP_PATH: Final = "/mcp"
-"""Guarded by the SDK's own transport security, which answers 421 and 403 itself (mcp.md §2)."""
+"""Screened in mcp_server/http.py, since the protocol's answer to a foreign Host is 421 (mcp.md §2)."""
 
 
 @dataclass(slots=True)
@@ -203,6 +203,32 @@ class CrowdedError(UnavailableError):
         super().__init__("This node has as many connections as it can hold. Send the request again in a moment.")
 
 
+class Doors:
+    """Which Host and which Origin this server answers to. Both are compared without regard to case."""
+
+    def __init__(self, hosts: tuple[str, ...], origins: tuple[str, ...]) -> None:
+        self._hosts = frozenset(hosts)
+        self._origins = frozenset(origins)
+
+    def admit_host(self, scope: Scope) -> bool:
+        """Not where it is missing, repeated or foreign."""
+        hosts = Headers(scope=scope).getlist("host")
+        if len(hosts) != 1:
+            return False
+        host = hosts[0].lower()
+        parts = _HOST.fullmatch(host)
+        return parts is not None and not self._hosts.isdisjoint({host, parts[1]})
+
+    def admit_origin(self, scope: Scope) -> bool:
+        """None, one that is listed, or our own: the scheme and Host of this very request."""
+        headers = Headers(scope=scope)
+        origins = [origin.lower() for origin in headers.getlist("origin")]
+        if len(origins) != 1:
+            return not origins
+        scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
+        return origins[0] == f"{scheme}://{headers['host'].lower()}" or origins[0] in self._origins
+
+
 class Guard:
     """Host and Origin (security.md S37, S43): what a page of a stranger sends through a visitor's browser gets nothing.
 
@@ -211,8 +237,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...], origins: tuple[str, ...]) -> None:
         self._app = app
-        self._hosts = frozenset(hosts)
-        self._origins = frozenset(origins)
+        self._doors = Doors(hosts, origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get(CROWDED) and scope["path"] != "/health":
@@ -220,7 +245,7 @@ class Guard:
         if scope["type"] not in ("http", "websocket") or scope["path"] == MCP_PATH:
             await self._app(scope, receive, send)
             return
-        if self._admits(scope):
+        if self._doors.admit_host(scope) and self._doors.admit_origin(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             raise ForbiddenError(
@@ -229,17 +254,3 @@ class Guard:
             )
         else:  # before the handshake is accepted: the server answers 403
             await send({"type": "websocket.close", "code": 4403, "reason": ""})
-
-    def _admits(self, scope: Scope) -> bool:
-        headers = Headers(scope=scope)
-        hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        if len(hosts) != 1 or len(origins) > 1:
-            return False
-        host = hosts[0].lower()
-        if (parts := _HOST.fullmatch(host)) is None or not {host, parts[1]} & self._hosts:
-            return False
-        if not origins:
-            return True
-        origin = origins[0].lower()
-        scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
-        return origin == f"{scheme}://{host}" or origin in self._origins

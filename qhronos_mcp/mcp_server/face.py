@@ -73,9 +73,9 @@ class Face:
                 await self.local.look_up(self.core)
             except UnauthenticatedError as error:
                 raise MCPError(t.INVALID_REQUEST, str(error)) from error
-        verdict = await self.core.limits.take(*allowance(self.caller(), self.core.settings))
-        if request is not None:
-            facts_of(request.scope).verdict = verdict
+        verdict = None if request is None else facts_of(request.scope).verdict  # over HTTP it is counted already
+        if verdict is None:
+            verdict = await self.core.limits.take(*allowance(self.caller(), self.core.settings))
         if not verdict.allowed:
             raise LimitedError(verdict.retry_after)
 

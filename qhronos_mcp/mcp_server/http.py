@@ -14,11 +14,16 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuth
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.extension import Extension
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import AnyHttpUrl
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qhronos_core.config import Settings
 from qhronos_core.domain.errors import LimitedError
@@ -26,7 +31,15 @@ from qhronos_core.wiring import Core
 from qhronos_mcp.mcp_server.face import Face, principal_of
 from qhronos_mcp.mcp_server.push import Hub, serve_legacy_subscriptions
 from qhronos_mcp.mcp_server.server import QhronosServer
-from qhronos_mcp.middleware import FAILED_AUTHENTICATIONS, address_bucket, facts_of, hosts_of, origins_of
+from qhronos_mcp.middleware import (
+    FAILED_AUTHENTICATIONS,
+    Doors,
+    address_bucket,
+    allowance,
+    facts_of,
+    hosts_of,
+    origins_of,
+)
 
 PATH: Final = "/mcp"
 
@@ -54,7 +67,8 @@ class McpOverHttp:
         [inner] = [route for route in app.routes if isinstance(route, Route)]
         guarded: ASGIApp = _Known(AuthContextMiddleware(inner.app), core)
         guarded = AuthenticationMiddleware(guarded, backend=BearerAuthBackend(verifier))
-        self.route = Route(PATH, endpoint=CleanHeaders(guarded), include_in_schema=False)
+        screened = _Screened(guarded, Doors(hosts_of(core.settings), origins_of(core.settings)))
+        self.route = Route(PATH, endpoint=CleanHeaders(screened), include_in_schema=False)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -74,25 +88,77 @@ def transport_security(settings: Settings) -> TransportSecuritySettings:
     return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=list(origins_of(settings)))
 
 
+class _Screened:
+    """Host and Origin, before a token is looked at: a stranger's page learns nothing, not even who may come in.
+
+    421 and 403, as the SDK says it. It compares letter by letter, so what was admitted goes on in lower case, and
+    without its Origin. `Last-Event-ID` is left behind too: no event of ours has an id to go on from, and the SDK would
+    leave the request unanswered. And no answer may be stored: the SDK's streams say otherwise.
+    """
+
+    def __init__(self, app: ASGIApp, doors: Doors) -> None:
+        self._app = app
+        self._doors = doors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        facts_of(scope).route = PATH
+        if not self._doors.admit_host(scope):
+            await Response("Invalid Host header", status_code=421)(scope, receive, send)
+            return
+        if not self._doors.admit_origin(scope):
+            await Response("Invalid Origin header", status_code=403)(scope, receive, send)
+            return
+
+        async def unstored(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                if "cache-control" in headers:
+                    headers["cache-control"] = "no-store, no-transform"
+            await send(message)
+
+        headers = [
+            (name, value.lower() if name == b"host" else value)
+            for name, value in scope["headers"]
+            if name not in (b"origin", b"last-event-id")
+        ]
+        await self._app({**scope, "headers": headers}, receive, unstored)
+
+
 class _Known:
-    """Tells the log and the counters who asks; who proves nothing is counted by address, as over REST."""
+    """Tells the log and the counters who asks, and counts: by token, and by address who proves nothing, as over REST.
+
+    A call too many is told by the face, in the words of its protocol (`Face.admit`). What no face would answer, a stream
+    or a new session, is refused here.
+    """
 
     def __init__(self, app: ASGIApp, core: Core) -> None:
         self._app = app
-        self._limits = core.limits
+        self._core = core
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises LimitedError for an address that has proved nothing too often."""
+        """Raises LimitedError."""
         facts = facts_of(scope)
-        facts.route = PATH
         user = scope["user"]
         if isinstance(user, AuthenticatedUser):
             facts.caller = principal_of(user.access_token.claims or {})
+            verdict = await self._core.limits.take(*allowance(facts.caller, self._core.settings))
+            facts.verdict = verdict
+            refused = not verdict.allowed and _is_told_by_no_face(scope)
         else:
-            verdict = await self._limits.take(address_bucket(scope), FAILED_AUTHENTICATIONS)
-            if not verdict.allowed:
-                raise LimitedError(verdict.retry_after)
+            verdict = await self._core.limits.take(address_bucket(scope), FAILED_AUTHENTICATIONS)
+            refused = not verdict.allowed
+        if refused:
+            raise LimitedError(verdict.retry_after)
         await self._app(scope, receive, send)
+
+
+def _is_told_by_no_face(scope: Scope) -> bool:
+    """A stream of the older protocol, and what would open a session of it."""
+    if scope["method"] != "POST":
+        return scope["method"] != "DELETE"  # that makes room
+    headers = Headers(scope=scope)
+    modern = headers.get(MCP_PROTOCOL_VERSION_HEADER) not in (None, *HANDSHAKE_PROTOCOL_VERSIONS)
+    return MCP_SESSION_ID_HEADER not in headers and not modern
 
 
 class CleanHeaders:

@@ -142,11 +142,13 @@ class QhronosServer(MCPServer[Any]):
         return self._face
 
     async def _when_furnished(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """A handshake goes through at once; every other request once there is somebody to serve it, and within limits.
+        """A handshake over a pipe goes through at once; every other request once there is somebody to serve it, and
+        within limits, but for `ping`.
 
         What a tool call is refused is told by the tool, in its own shape; else it is a JSON-RPC error.
         """
-        if ctx.request_id is None or ctx.method in _OPEN:
+        over_http = isinstance(ctx.request, Request)
+        if ctx.request_id is None or ctx.method in (("ping",) if over_http else _OPEN):
             return await call_next(ctx)
         await self._furnished.wait()
         from qhronos_core.domain.errors import QhronosError

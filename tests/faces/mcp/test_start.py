@@ -1,11 +1,21 @@
 """What a client learns before it asks for anything."""
 
+from typing import Any, Final
+
+import httpx2
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from qhronos_mcp.mcp_server.http import CleanHeaders
 from tests.faces.mcp.house import House
 from tests.faces.mcp.speakers import MODERN, Speaker
+
+HELLO: Final[dict[str, Any]] = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
+}
 
 
 async def test_a_client_of_each_version_is_told_who_we_are_and_what_we_can(house: House) -> None:
@@ -67,6 +77,59 @@ async def test_a_stranger_s_page_gets_nothing_even_with_a_token(
         assert refused.status_code == status
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "localhost:evil"}, 421),
+        ({"Host": "localhost:80@evil.example"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+async def test_a_stranger_s_page_is_not_even_told_that_a_token_is_missing(
+    house: House, headers: dict[str, str], status: int
+) -> None:
+    async with httpx2.AsyncClient() as nobody, house.http() as alice:
+        for http in (nobody, alice):
+            refused = await http.post(house.url, json={"jsonrpc": "2.0", "id": 1, "method": "ping"}, headers=headers)
+            assert refused.status_code == status
+            assert "www-authenticate" not in refused.headers
+
+
+async def test_case_does_not_matter_in_a_host_or_an_origin(house: House) -> None:
+    port = house.url.removesuffix("/mcp").rpartition(":")[2]
+    headers = {"Host": f"LocalHost:{port}", "Origin": f"HTTP://LOCALHOST:{port}"}
+    async with house.http() as http:
+        answered = await http.post(house.url, json={"jsonrpc": "2.0", "id": 1, "method": "ping"}, headers=headers)
+        assert answered.status_code == 400  # heard: a session is what is missing
+
+
+async def test_a_stream_begun_again_after_an_event_id_is_a_new_stream(house: House) -> None:
+    """Our events have no ids; a client may still send one that it has from elsewhere."""
+    async with house.http() as http:
+        session = await _opened(http, house)
+        headers = {**session, "Accept": "text/event-stream", "Last-Event-ID": "7"}
+        async with http.stream("GET", house.url, headers=headers) as stream:
+            assert stream.status_code == 200
+            assert stream.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_no_answer_may_be_stored(house: House) -> None:
+    async with house.http() as http:
+        session = await _opened(http, house)
+        stream = await http.post(house.url, json={"jsonrpc": "2.0", "id": 2, "method": "tools/list"}, headers=session)
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        assert "no-store" in stream.headers["cache-control"]
+
+
+async def _opened(http: httpx2.AsyncClient, house: House) -> dict[str, str]:
+    """The headers of a new session of the older protocol."""
+    accept = {"Accept": "application/json, text/event-stream"}
+    opened = await http.post(house.url, json=HELLO, headers=accept)
+    return {"Mcp-Session-Id": opened.headers["mcp-session-id"], **accept}
+
+
 async def test_a_page_of_this_very_server_may_call(house: House) -> None:
     async with house.http() as http:
         own = house.url.removesuffix("/mcp")
@@ -77,15 +140,9 @@ async def test_a_page_of_this_very_server_may_call(house: House) -> None:
 
 
 async def test_a_session_belongs_to_the_token_that_opened_it(house: House) -> None:
-    hello = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "initialize",
-        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
-    }
     accept = {"Accept": "application/json, text/event-stream"}
     async with house.http() as alice, house.http("bob") as bob:
-        opened = await alice.post(house.url, json=hello, headers=accept)
+        opened = await alice.post(house.url, json=HELLO, headers=accept)
         assert opened.status_code == 200
         assert '"protocolVersion":"2025-06-18"' in opened.text
         session = {"Mcp-Session-Id": opened.headers["mcp-session-id"], **accept}
