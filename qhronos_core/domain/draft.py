@@ -324,6 +324,20 @@ _ALONE: Final[Mapping[str, Reader]] = {
 }
 """Those that are read without regard to any other."""
 
+
+def meant_by(field: str, value: object) -> Sequence[object]:
+    """What a caller may have meant by a value of the wrong form, likeliest first; each would do.
+
+    None for a field that is read beside others, and for a value that does.
+    """
+    try:
+        if (reader := _ALONE.get(field)) is not None:
+            reader(value)
+    except Wrong as wrong:
+        return () if wrong.at or len(wrong.parts) > 1 else wrong.meant
+    return ()
+
+
 _VERBS: Final = frozenset({"skip_next", "snooze"})
 _WITH_SECRETS: Final = frozenset({"hmac_secret", "action", "webhook"})  # `got` leaves them out
 

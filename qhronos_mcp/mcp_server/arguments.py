@@ -14,7 +14,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qhronos_core.domain.access import Principal
+from qhronos_core.domain.draft import meant_by
 from qhronos_core.domain.errors import Fault, InvalidInputError, NothingToDoError, OccurrenceNotFoundError
+from qhronos_core.domain.lifecycle import State
 from qhronos_core.domain.schedule import say_instant
 from qhronos_core.domain.schedule.durations import read_duration
 from qhronos_core.ports import InboxQuery
@@ -93,6 +95,8 @@ def refuse_unknown(
         said = arguments.get("changes")
         moved["changes"] = {**(said if isinstance(said, Mapping) else {}), **changes}
     fix: dict[str, Any] = dict.fromkeys(unknown) | moved if within is None else {within: kept | moved}
+    if within is not None and not kept | moved:
+        raise UnknownArgumentError(faults=faults)  # without it there is nothing left to do
     raise UnknownArgumentError(faults=[replace(faults[0], fix=(fix,)), *faults[1:]])
 
 
@@ -231,13 +235,17 @@ def rewritten(error: ValidationError, arguments: Arguments) -> InvalidInputError
         name = str(found["loc"][0]) if found["loc"] else ""
         context = found.get("ctx", {})
         why, better = _explained(found["type"], context, found["input"])
+        if found["type"] not in ("literal_error", "enum"):
+            better = meant_by(name, found["input"]) if name in FIELDS else _accepted(name, better)
+        elif name == "do":
+            better = _agreeing(better, arguments)
         fix = tuple({name: value} for value in better[:3]) if len(found["loc"]) == 1 else ()
         if name not in faults:
             faults[name] = Fault(name, InvalidInputError.code, why, arguments.get(name), fix)
     return InvalidInputError(faults=tuple(faults.values()))
 
 
-def _explained(kind: str, context: Mapping[str, Any], got: object) -> tuple[str, list[object]]:
+def _explained(kind: str, context: Mapping[str, Any], got: object) -> tuple[str, Sequence[object]]:
     match kind:
         case "missing":
             return "This is required.", []
@@ -267,6 +275,25 @@ def _explained(kind: str, context: Mapping[str, Any], got: object) -> tuple[str,
     if kind.startswith("dict"):
         return "This must be an object.", []
     return "This value cannot be used here.", []
+
+
+_ANY_TEXT: Final = frozenset({"note", "q"})
+_STATES: Final = frozenset(str(state) for state in State)
+
+
+def _accepted(name: str, better: Sequence[object]) -> Sequence[object]:
+    """Those of these values that an argument takes that is no field of an event: of texts few take any."""
+    return [
+        value
+        for value in better
+        if name in _ANY_TEXT or not isinstance(value, str | list) or (isinstance(value, list) and {*value} <= _STATES)
+    ]
+
+
+def _agreeing(better: Sequence[object], arguments: Arguments) -> Sequence[object]:
+    """The words for `do` that agree with an `until`, or with none."""
+    timed = arguments.get("until") is not None
+    return [word for word in better if word == "pause" or (word == "snooze") == timed]
 
 
 # --- names of things ----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Any, Final
 import mcp_types as t
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import MCPServer
+from mcp.shared.exceptions import MCPError
 
 from qhronos_core.domain.lifecycle import FAILED
 from qhronos_core.domain.schedule.zones import NAMES
@@ -23,6 +24,8 @@ def register_completions(server: MCPServer[Core], face: Face) -> None:
     """What completes is found by the argument's name: it means the same in every prompt and template."""
 
     async def complete(_: ServerRequestContext[Core, Any], params: t.CompleteRequestParams) -> t.CompleteResult:
+        if not await _is_ours(server, params.ref):
+            raise MCPError(t.INVALID_PARAMS, "No such prompt or resource template. List them to see those there are.")
         find = finders.get(params.argument.name)
         found = [] if find is None else _matching(await find(), params.argument.value)
         shown = t.Completion(values=found[:_MOST], total=len(found), has_more=len(found) > _MOST)
@@ -47,6 +50,14 @@ def register_completions(server: MCPServer[Core], face: Face) -> None:
 
     finders = {"event_id": events, "occurrence_id": occurrences, "tag": tags, "timezone": timezones}
     compat.lowlevel(server).add_request_handler("completion/complete", t.CompleteRequestParams, complete)
+
+
+async def _is_ours(server: MCPServer[Core], ref: t.PromptReference | t.ResourceTemplateReference) -> bool:
+    if isinstance(ref, t.PromptReference):
+        return any(prompt.name == ref.name for prompt in await server.list_prompts())
+    if any(template.uri_template == ref.uri for template in await server.list_resource_templates()):
+        return True
+    return any(str(resource.uri) == ref.uri for resource in await server.list_resources())
 
 
 def _matching(values: Iterable[str], typed: str) -> list[str]:

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
+from urllib.parse import quote
 
 import anyio
 import anyio.abc
@@ -330,10 +331,15 @@ def _uris(line: JournalLine) -> Sequence[str]:
     if entry.event_id is not None:
         uris.append(f"qhronos://events/{entry.event_id}")
         if event is not None and event.key is not None:
-            uris.append(f"qhronos://events/{event.key}")
+            uris += [f"qhronos://events/{written}" for written in _written(event.key)]
     if event is not None and event.action.type is ActionType.INBOX and entry.kind in _INBOX_KINDS:
         uris.append(INBOX)
     return uris
+
+
+def _written(key: str) -> Sequence[str]:
+    """The ways to write a key in an address: as the template's expansion (RFC 6570) has it, and with what may stay."""
+    return list(dict.fromkeys((quote(key, safe=""), quote(key, safe=":"), key)))
 
 
 # --- modern: one stream, one request ------------------------------------------------------------------

@@ -70,6 +70,22 @@ async def test_completions_offer_what_the_caller_may_read(alice: Speaker, house:
     assert (await alice.client.complete(prompt, {"name": "goal", "value": "x"})).completion.values == []
 
 
+@pytest.mark.parametrize(
+    "ref",
+    [
+        t.PromptReference(type="ref/prompt", name="nothing"),
+        t.ResourceTemplateReference(type="ref/resource", uri="qhronos://nothing/{event_id}"),
+    ],
+)
+async def test_what_is_no_prompt_or_template_of_ours_completes_nothing(
+    alice: Speaker, house: House, ref: t.PromptReference | t.ResourceTemplateReference
+) -> None:
+    await house.event(key="k")
+    with pytest.raises(MCPError) as refused:
+        await alice.client.complete(ref, {"name": "event_id", "value": ""})
+    assert refused.value.error.code == t.INVALID_PARAMS
+
+
 async def test_a_failed_occurrence_is_offered_to_be_looked_at(house: House) -> None:
     await house.event(key="k")
     await house.comes_due()

@@ -44,6 +44,17 @@ async def test_a_watched_event_and_occurrence_tell_each_change(alice: Speaker, h
     assert INBOX not in ear.heard
 
 
+async def test_an_event_is_watched_at_the_address_it_is_read_at_whatever_its_key(alice: Speaker, house: House) -> None:
+    await house.event(key="team/a:b")
+    addresses = ("qhronos://events/team%2Fa%3Ab", "qhronos://events/team%2Fa:b")
+    for address in addresses:
+        assert (await alice.read_json(address))["event"]["key"] == "team/a:b"
+    async with alice.watching(*addresses) as ear:
+        await alice.call("update_event", event_id="team/a:b", changes={"description": "x"})
+        for address in addresses:
+            await ear.until(address)
+
+
 async def test_a_hint_holds_ids_and_no_text_of_anybody(house: House) -> None:
     await house.event(name="MARKER", description="MARKER")
     async with house.speaker("2025-11-25") as alice, alice.watching(INBOX) as ear:
