@@ -28,6 +28,7 @@ from qhronos_core.domain.event import ActionType, Event
 from qhronos_core.domain.journal import Cursor, JournalLine, JournalPage
 from qhronos_core.domain.occurrence import EntryKind
 from qhronos_core.ports import Stirred
+from qhronos_core.usecases.subscriptions import TooManySubscriptionsError
 from qhronos_core.usecases.waits import WAITS, TooManyWaitsError
 from qhronos_core.wiring import Core
 from qhronos_mcp.mcp_server import compat
@@ -37,7 +38,7 @@ INBOX: Final = "qhronos://inbox"
 HINT: Final = "dev.qhronos/hint"
 STREAMS: Final = 20  # open listen streams of one principal
 URIS: Final = 200  # its watched URIs, over all of them
-_STREAMS, _WAITS = "streams", "waits"
+_STREAMS, _FEEDS, _WAITS = "streams", "feeds", "waits"
 _PAGE: Final = 500
 _VERIFY_EVERY: Final = 2.5  # seconds; with the two a copy of the revocations may be old, a stream ends within five
 _SEND_WITHIN: Final = 5.0  # seconds; a peer that stopped reading holds up only itself
@@ -133,8 +134,12 @@ class Hub:
         return self._watch(wants, caller, _STREAMS, STREAMS)
 
     def following(self, caller: Principal) -> AbstractAsyncContextManager[Dirty]:
-        """Watch the journal grow, for a stream that reads it by its own cursor. Raises MCPError over the limit."""
-        return self._watch(frozenset(), caller, _STREAMS, STREAMS, every=True)
+        """Watch the journal grow, for a stream that reads it by its own cursor. Each is one subscription of MCP Events, of
+        which a host may have many, so they take no room from listen streams.
+
+        Raises TooManySubscriptionsError over a principal's limit.
+        """
+        return self._watch(frozenset(), caller, _FEEDS, self._core.settings.events.max_subscriptions, every=True)
 
     def waiting(self, wants: frozenset[str], caller: Principal) -> AbstractAsyncContextManager[Dirty]:
         """Watch for a waiting call. Raises TooManyWaitsError over a principal's limit."""
@@ -165,7 +170,7 @@ class Hub:
         watcher = _Watcher(caller, self._face.token(), kind)
         owned = self._owned.setdefault(watcher.owner, _Owned())
         if owned.open[kind] >= most:
-            raise TooManyWaitsError if kind == _WAITS else _over("open streams", most)
+            raise _too_many(kind, most)
         self._take(watcher, len(wants))
         owned.open[kind] += 1
         dirty = Dirty(wants, every=every)
@@ -204,7 +209,7 @@ class Hub:
     def open(self) -> Mapping[str, int]:
         """How many streams and waits are open."""
         kinds = Counter(watcher.kind for watcher in self.watching.values())
-        return {kind: kinds[kind] for kind in (_STREAMS, _WAITS)}
+        return {_STREAMS: kinds[_STREAMS] + kinds[_FEEDS], _WAITS: kinds[_WAITS]}
 
     # --- telling --------------------------------------------------------------------------------
 
@@ -296,6 +301,12 @@ class Hub:
         except StoreUnavailableError:
             return False  # nothing is told either while the journal cannot be read
         return False
+
+
+def _too_many(kind: str, most: int) -> Exception:
+    if kind == _WAITS:
+        return TooManyWaitsError()
+    return TooManySubscriptionsError(most) if kind == _FEEDS else _over("open streams", most)
 
 
 def _over(what: str, most: int) -> MCPError:

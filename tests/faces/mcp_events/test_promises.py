@@ -66,7 +66,7 @@ stream: a closing result at a server's own end
     test_a_stream_says_that_it_is_active_and_tells_each_event_under_its_request_id
 stream: cancelled means freed, and no answer
     test_two_streams_on_one_pipe_are_told_apart_and_one_is_cancelled
-    test_streams_are_counted_together_with_listen_streams_and_given_back
+    test_many_streams_may_be_open_beside_listen_streams_up_to_the_limit_of_subscriptions
 webhook: a principal is needed
     test_without_a_principal_there_is_nothing
 webhook: secrets

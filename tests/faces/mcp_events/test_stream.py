@@ -2,13 +2,15 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
+from qhronos_core.config import Settings
 from qhronos_core.domain.access import Principal
 from qhronos_core.domain.event import EventStatus
 from qhronos_mcp.mcp_server import event_feed
-from qhronos_mcp.mcp_server.push import STREAMS
+from qhronos_mcp.mcp_server.push import INBOX, STREAMS
 from tests.faces.mcp.house import House
 from tests.faces.mcp.speakers import MODERN
 from tests.faces.mcp_events.asking import Frames, ask, post, refusal, streaming
@@ -133,7 +135,11 @@ async def test_streaming_is_refused_where_a_client_that_left_is_not_noticed(hous
     assert error.error.data["feature"] == "deliveryMode"
 
 
-async def test_streams_are_counted_together_with_listen_streams_and_given_back(house: House) -> None:
+async def test_many_streams_may_be_open_beside_listen_streams_up_to_the_limit_of_subscriptions(
+    house: House, tmp_path: Path
+) -> None:
+    most = STREAMS + 3
+    house.core.settings = Settings.model_validate({"data_dir": tmp_path, "events": {"max_subscriptions": most}})
     opened = asyncio.Semaphore(0)
     done = asyncio.Event()
 
@@ -144,12 +150,15 @@ async def test_streams_are_counted_together_with_listen_streams_and_given_back(h
             await done.wait()
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(STREAMS):
+        for _ in range(most):
             group.create_task(stream())
-        for _ in range(STREAMS):
+        for _ in range(most):
             await opened.acquire()
-        told = await post(house, "events/stream", name="occurrence.due")
-        assert str(STREAMS) in str(told["error"])
+        told = (await post(house, "events/stream", name="occurrence.due"))["error"]
+        assert (told["code"], told["message"]) == (-32025, "ResourceExhausted")
+        assert told["data"] == {"limit": "subscriptions", "max": most}
+        async with house.speaker(MODERN) as alice, alice.watching(INBOX):
+            pass  # there is room for those still
         done.set()
     async with asyncio.timeout(10):
         while house.face.hub.watching:
