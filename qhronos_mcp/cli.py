@@ -116,6 +116,8 @@ def stdio(
     ] = False,
 ) -> None:
     """Speak MCP on stdin and stdout, launched by an agent host; runs the scheduler beside it."""
+    if text not in ("json", "line"):
+        raise StartRefusedError("--text is json or line")
     if url is not None:
         from qhronos_mcp.mcp_server.bridge import serve_bridge
 

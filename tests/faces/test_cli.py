@@ -98,6 +98,12 @@ def test_a_bad_configuration_is_one_line_and_exit_code_2(say: Say, tmp_path: Pat
     assert "the nearest is server" in beside
 
 
+def test_a_form_of_text_that_stdio_does_not_know_is_refused(say: Say) -> None:
+    code, out, err = say("stdio", "--text", "lines")
+    assert (code, out) == (2, "")
+    assert "--text" in err
+
+
 def test_it_tells_its_version(say: Say) -> None:
     assert say("--version") == (0, f"qhronos {__version__}\n", "")
 
