@@ -32,7 +32,7 @@ from starlette.requests import Request
 from qhronos_mcp import __version__
 from qhronos_mcp.mcp_server import compat
 from qhronos_mcp.mcp_server.events import Events, advertised
-from qhronos_mcp.mcp_server.tasks import REFUSED, Tasks, TaskSource
+from qhronos_mcp.mcp_server.tasks import REFUSED, Tasks, TaskSource, asks_for_a_line
 from qhronos_mcp.mcp_server.timeline import timeline
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ class QhronosServer(MCPServer[Any]):
         from qhronos_mcp.problems import describe
 
         given = {argument: value for argument, value in arguments.items() if value is not None}
-        line = self.face.text_line or _asks_for_a_line(context)
+        request = None if context is None else context.request_context.request
+        line = self.face.text_line or asks_for_a_line(request)
         try:
             if (refused := REFUSED.get()) is not None:
                 raise refused
@@ -268,9 +269,3 @@ def slim(schema: Any) -> Any:
     }
     rest = {**arms[0], **rest} if len(arms) == 1 else {**rest, "anyOf": arms} if arms else rest
     return {name: slim(value) for name, value in rest.items()}
-
-
-def _asks_for_a_line(context: Context[Any, Any] | None) -> bool:
-    """`?text=line` on the URL: for a host known to show the model text and structure both."""
-    request = None if context is None else context.request_context.request
-    return isinstance(request, Request) and request.query_params.get("text") == "line"

@@ -91,9 +91,10 @@ class Tasks(Extension):
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
         source = self._source(ctx, params)
         try:
-            return {"resultType": "complete", **await source.look(params.task_id, caller=self._who())}
+            shown = await source.look(params.task_id, caller=self._who())
         except NotFoundError as error:
             raise _no_such_task() from error
+        return {"resultType": "complete", **(_in_a_line(shown) if asks_for_a_line(ctx.request) else shown)}
 
     async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
         source = self._source(ctx, params)
@@ -124,6 +125,19 @@ class Tasks(Extension):
             if source.owns(params.task_id):
                 return source
         raise _no_such_task()
+
+
+def asks_for_a_line(request: object) -> bool:
+    """`?text=line` on the URL: for a host known to show the model text and structure both."""
+    return isinstance(request, Request) and request.query_params.get("text") == "line"
+
+
+def _in_a_line(shown: Mapping[str, Any]) -> Mapping[str, Any]:
+    result = shown.get("result")
+    line = ((result or {}).get("structuredContent") or {}).get("says")
+    if line is None:
+        return shown
+    return {**shown, "result": {**shown["result"], "content": [{"type": "text", "text": line}]}}
 
 
 def _no_such_task() -> MCPError:

@@ -238,6 +238,17 @@ async def test_what_is_due_already_is_answered_at_once_and_so_are_mistakes(house
         assert not patient.started
 
 
+async def test_a_task_s_result_is_a_line_too_where_the_address_asks_for_one(house: House) -> None:
+    await house.event(key="k")
+    patient = Patient()
+    async with house.speaker(MODERN, extensions=[patient], query="?text=line") as alice:
+        started = await task(alice, patient)
+        await house.comes_due()
+        result = (await ask(alice, "tasks/get", started.task_id)).result
+        assert result is not None
+        assert result["content"] == [{"type": "text", "text": result["structuredContent"]["says"]}]
+
+
 async def test_another_s_task_and_none_read_the_same(house: House) -> None:
     patient = Patient()
     async with (
