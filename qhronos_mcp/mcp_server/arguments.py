@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from qhronos_core.domain.access import Principal
 from qhronos_core.domain.draft import meant_by
@@ -323,12 +324,22 @@ async def inbox_query(
     return InboxQuery(limit=limit, event_id=None if event is None else event.id, tags=tuple(tags or ()))
 
 
+def _counted(value: object) -> object:
+    """pydantic would read true as 1."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "not a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_counted)]
+
+
 class WaitArguments(BaseModel):
     """Those of `wait_for_occurrences`, where they are met before the tool's own model; a test holds both equal."""
 
     model_config = ConfigDict(extra="forbid")
 
-    seconds: Annotated[int, Field(ge=0, le=50)] | None = None
-    limit: Annotated[int, Field(ge=1, le=10)] = 1
+    seconds: Annotated[Whole, Field(ge=0, le=50)] | None = None
+    limit: Annotated[Whole, Field(ge=1, le=10)] = 1
     event_id: str | None = None
     tags: list[str] | None = None

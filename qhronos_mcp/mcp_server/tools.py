@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,12 +24,13 @@ from pydantic import Field
 from qhronos_core.domain.access import Principal
 from qhronos_core.domain.errors import InvalidInputError, NotFoundError
 from qhronos_core.domain.event import EventStatus
+from qhronos_core.domain.ids import EPOCH, microseconds
 from qhronos_core.domain.lifecycle import State
 from qhronos_core.domain.schedule import parse_instant
 from qhronos_core.ports import EventQuery, OccurrenceQuery, Page
 from qhronos_core.usecases.events import EventAnswer
 from qhronos_core.wiring import Core
-from qhronos_mcp.mcp_server.arguments import changed_fields, event_fields, inbox_query, ref
+from qhronos_mcp.mcp_server.arguments import Whole, changed_fields, event_fields, inbox_query, ref
 from qhronos_mcp.mcp_server.face import Face
 from qhronos_mcp.mcp_server.results import (
     Acknowledged,
@@ -63,7 +65,7 @@ Schedule = Annotated[
     ),
 ]
 Status = Literal["pending", "dispatching", "dispatched", "completed", "failed", "missed", "cancelled"]
-Rows = Annotated[int, Field(ge=1, le=50)]
+Rows = Annotated[Whole, Field(ge=1, le=50)]
 Cursor = Annotated[str, Field(description="`more` of the page before")]
 
 
@@ -114,7 +116,7 @@ class Tools:
         tags: list[str] = ABSENT,
         start_time: Annotated[str, Field(description="no run before")] = ABSENT,
         end_time: Annotated[str, Field(description="no run after")] = ABSENT,
-        max_occurrences: Annotated[int, Field(ge=1, description="then it ends")] = ABSENT,
+        max_occurrences: Annotated[Whole, Field(ge=1, description="then it ends")] = ABSENT,
         exclusions: Annotated[list[str], Field(description="dates or instants left out")] = ABSENT,
         catch_up: Annotated[
             Literal["one", "all", "none"], Field(description="runs missed while down; default one")
@@ -221,8 +223,8 @@ class Tools:
         self,
         ctx: Context[Core],
         *,
-        seconds: Annotated[int, Field(ge=0, le=LONGEST_WAIT, description="how long; 0 only looks")] = DEFAULT_WAIT,
-        limit: Annotated[int, Field(ge=1, le=10, description="claimed at once: take one, finish it")] = 1,
+        seconds: Annotated[Whole, Field(ge=0, le=LONGEST_WAIT, description="how long; 0 only looks")] = DEFAULT_WAIT,
+        limit: Annotated[Whole, Field(ge=1, le=10, description="claimed at once: take one, finish it")] = 1,
         event_id: Annotated[str, Field(description="id or key")] = ABSENT,
         tags: Annotated[list[str], Field(description="any of these")] = ABSENT,
     ) -> Waited:
@@ -338,16 +340,20 @@ class _Back:
     cursor: str
 
     def __str__(self) -> str:
-        return f"{self.until.isoformat()} {self.cursor}"
+        """Short, since an agent reads it."""
+        return f"{microseconds(self.until):x} {self.cursor}"
 
     @classmethod
     def read(cls, text: str) -> "_Back":
         """Raises InvalidInputError (`invalid_cursor`) for what is none of ours."""
         until, _, cursor = text.partition(" ")
-        return cls(_aware(until), cursor)
+        if not _HEX.fullmatch(until):
+            raise _foreign()
+        return cls(EPOCH + timedelta(microseconds=int(until, 16)), cursor)
 
 
 _SHOWN_DIGITS: Final = 9
+_HEX: Final = re.compile(r"[0-9a-f]{1,14}")  # up to some two thousand years of microseconds
 
 
 def _aware(text: str) -> datetime:

@@ -277,7 +277,16 @@ async def test_a_forged_cursor_is_an_invalid_one_and_no_crash(house: House, upco
     for _ in range(2):
         await house.comes_due()
     instant = "2030-01-01T00:00:00+00:00"
-    forged = ["", "nonsense", " 5", "2030-01-01 5", "0001-01-01T00:00:00+00:00 5", f"{instant} x", f"{instant} -5"]
+    forged = [
+        "",
+        "nonsense",
+        " 5",
+        "2030-01-01 5",
+        "0001-01-01T00:00:00+00:00 5",
+        f"{instant} x",
+        f"{instant} -5",
+        "6 x",
+    ]
     async with house.speaker("2026-07-28") as alice:
         page = await alice.call("list_occurrences", upcoming=upcoming, limit=1)
         for position in forged:
