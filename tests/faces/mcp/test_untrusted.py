@@ -171,8 +171,12 @@ async def test_a_tenant_gets_no_byte_of_another_whatever_it_asks(alice: Speaker,
     texts += [said.text for said in heard]
     texts.append(await alice.read("qhronos://inbox"))
     texts.append(await alice.read(f"qhronos://calendar/{CANARY}.ics"))
-    for argument in ("event_id", "tag", "occurrence_id"):
-        ref = t.ResourceTemplateReference(type="ref/resource", uri="qhronos://x")
+    for argument, uri in (
+        ("event_id", "qhronos://events/{event_id}"),
+        ("tag", "qhronos://calendar/{tag}.ics"),
+        ("occurrence_id", "qhronos://occurrences/{occurrence_id}"),
+    ):
+        ref = t.ResourceTemplateReference(type="ref/resource", uri=uri)
         completed = await alice.client.complete(ref, {"name": argument, "value": ""})
         texts.append(completed.model_dump_json())
     for uri in (f"qhronos://events/{event.id}", f"qhronos://occurrences/{occurrence.id}"):
