@@ -154,8 +154,9 @@ class _Known:
 
 def _is_told_by_no_face(scope: Scope) -> bool:
     """A stream of the older protocol, and what would open a session of it."""
-    if scope["method"] != "POST":
-        return scope["method"] != "DELETE"  # that makes room
+    method: str = scope["method"]
+    if method != "POST":
+        return method != "DELETE"  # that makes room
     headers = Headers(scope=scope)
     modern = headers.get(MCP_PROTOCOL_VERSION_HEADER) not in (None, *HANDSHAKE_PROTOCOL_VERSIONS)
     return MCP_SESSION_ID_HEADER not in headers and not modern
