@@ -59,6 +59,32 @@ async def test_beside_processes_that_write_without_end_nobody_waits_two_seconds(
     assert max(waited) < 2, waited
 
 
+async def test_beside_one_whose_transactions_are_long_nobody_waits_for_more_than_two_of_them(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    """F60. On a slow disk each takes long, and the lock is free for less than a millisecond in between."""
+
+    def slow(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE store_meta SET looked_at = looked_at")
+        time.sleep(0.4)
+
+    async def without_end(other: SqliteStore) -> None:
+        while True:
+            await other._writer.write(slow)
+
+    async with open_sqlite_store(tmp_path, clock=FakeClock()) as other:
+        writing = [asyncio.create_task(without_end(other)) for _ in range(2)]
+        await asyncio.sleep(0.2)
+        waited = []
+        for _ in range(4):
+            began = time.monotonic()
+            await kept(store, an_event())
+            waited.append(time.monotonic() - began)
+        for task in writing:
+            task.cancel()
+    assert max(waited) < 1.6, waited
+
+
 async def written(store: SqliteStore, megabytes: float) -> None:
     for _ in range(int(megabytes * 4)):
         events = [an_event(description="x" * 4_000) for _ in range(32)]

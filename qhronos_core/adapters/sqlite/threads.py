@@ -29,6 +29,7 @@ _POLL_LEAST: Final = 0.0005
 _POLL_MOST: Final = 0.004
 _WATCHED: Final = 5.0  # seconds that a lock is watched closely; one held longer is looked at less often
 _POLL_LATER: Final = 0.05
+_LONG: Final = 0.05  # seconds: whoever holds the lock for longer lets others look whether it is free
 _IDLE: Final = 1.0  # seconds without a write after which the write-ahead log is folded back
 _WAL_WARNING: Final = 64 * 2**20
 _TENDED_EVERY: Final = 1_000  # commits between looks at the log's size
@@ -60,13 +61,23 @@ class _Fairness:
     """Whether other processes want the lock too. SQLite wakes nobody: without a pause the holder takes it again at once."""
 
     contended_until: float = 0.0
+    taken_at: float = 0.0
     rng: random.Random = field(default_factory=random.Random)
 
     def waited(self) -> None:
         self.contended_until = time.monotonic() + 1.0
 
+    def taken(self) -> None:
+        self.taken_at = time.monotonic()
+
     def yield_turn(self) -> None:
-        if time.monotonic() < self.contended_until:
+        """Whoever came while a long transaction was under way sleeps a little between looks, unseen: wait as long."""
+        now = time.monotonic()
+        held = now - self.taken_at
+        if held > _LONG:
+            pause = min(max(held / 20, _POLL_MOST), _POLL_LATER)
+            time.sleep(self.rng.uniform(pause, 2 * pause))
+        elif now < self.contended_until:
             time.sleep(self.rng.uniform(_POLL_LEAST, _POLL_MOST))
 
 
@@ -212,6 +223,7 @@ class Writer:
             try:
                 connection = self._open()
                 connection.execute("BEGIN IMMEDIATE")
+                self._fairness.taken()
                 return connection
             except sqlite3.OperationalError as error:
                 if not is_busy(error):
