@@ -10,7 +10,7 @@ from tests.faults.rig.runs import ALL, Asked, Found, Scene, a_scene, fault, judg
 QUIET: Final = 100  # occurrences of the other tenant, in each of the two measures
 OVER: Final = 5.0  # seconds over which they are spread
 OVERTAKING: Final = 0.5  # seconds: what is under way at once is in no order
-_NO_LIMITS: Final = {
+NO_LIMITS: Final = {
     "QHRONOS_QUOTAS__EVENTS": "1000000",
     "QHRONOS_QUOTAS__RUNS_PER_DAY": "100000000",
     "QHRONOS_RATE_LIMITS__READ_WRITE__PER_MINUTE": "0",
@@ -28,7 +28,7 @@ WELL: Final = 0.25  # seconds: what is within this is punctual whatever the quie
 async def _(asked: Asked) -> Found:
     """The receivers answer at once, so that it is claiming and not waiting that is shared out."""
     many = asked.events * 20
-    async with a_scene(asked, settings=_NO_LIMITS) as stage:
+    async with a_scene(asked, settings=NO_LIMITS) as stage:
         stage.receiver.takes = lambda _: 0.0
         await stage.start(1)
         flood, other = [await _token(stage, sub) for sub in ("flood", "other")]
@@ -55,7 +55,7 @@ async def _(asked: Asked) -> Found:
 async def _(asked: Asked) -> Found:
     """Ten thousand of them are due a second before the others: those are sent first."""
     many = asked.events * 20
-    async with a_scene(asked, settings=_NO_LIMITS) as stage:
+    async with a_scene(asked, settings=NO_LIMITS) as stage:
         stage.receiver.takes = lambda _: 0.0
         await stage.start(1)
         token = await _token(stage, "flood")
