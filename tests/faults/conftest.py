@@ -21,7 +21,7 @@ def empty_database(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture
 def cluster(tmp_path: Path, database_url: str | None) -> Iterator[Cluster]:
-    with a_cluster(tmp_path, database_url=database_url) as made:
+    with a_cluster(tmp_path, database_url=database_url, forks=True) as made:
         yield made
 
 

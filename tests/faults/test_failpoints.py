@@ -52,7 +52,7 @@ async def test_at_each_failpoint_nothing_is_lost_and_no_id_changes(
     async def played(point: str) -> str:
         async with at_once, a_receiver() as receiver:
             (tmp_path / point).mkdir()
-            with a_cluster(tmp_path / point, database_url=databases[point]) as cluster:
+            with a_cluster(tmp_path / point, database_url=databases[point], forks=True) as cluster:
                 return await what_went_wrong(cluster, receiver, point, deed)
 
     found = dict(zip(POINTS, await asyncio.gather(*map(played, POINTS)), strict=True))

@@ -126,7 +126,7 @@ async def test_a_migration_killed_half_way_is_finished_by_the_next_start(
     tmp_path: Path, empty_database: str | None
 ) -> None:
     """F48."""
-    with a_cluster(tmp_path, database_url=empty_database) as cluster:
+    with a_cluster(tmp_path, database_url=empty_database, forks=True) as cluster:
         dying = await asyncio.to_thread(cluster.start, failpoint="mid_migration:kill")
         assert await dying.until_dead() == -signal.SIGKILL
         one, other = await asyncio.gather(asyncio.to_thread(cluster.start, 1), asyncio.to_thread(cluster.start, 2))

@@ -37,7 +37,7 @@ async def test_what_is_slow_ends_by_its_deadline_and_its_slot_is_free_for_the_ne
     """F28: a byte a second, before the only slot there is."""
     script = dripping(first=HEAD if dripped == "body" else b"", then=b"HTTP/1.1 200 OK\r\nX: yyyyyyyy", every=1)
     settings = {"QHRONOS_DELIVERY__CONCURRENCY": "1"}
-    with a_cluster(tmp_path, settings=settings, lease="30s") as cluster:
+    with a_cluster(tmp_path, settings=settings, lease="30s", forks=True) as cluster:
         async with receiving(script) as loris:
             node = await asyncio.to_thread(cluster.start)
             due = soon(2)
@@ -93,7 +93,7 @@ async def test_a_zoo_of_receivers_is_recorded_for_what_it_is_and_the_worker_live
     tmp_path: Path, receiver: Receiver
 ) -> None:
     async with AsyncExitStack() as stack:
-        cluster = stack.enter_context(a_cluster(tmp_path, lease="30s"))
+        cluster = stack.enter_context(a_cluster(tmp_path, lease="30s", forks=True))
         node = await asyncio.to_thread(cluster.start)
         zoo = {name: await stack.enter_async_context(receiving(script)) for name, (script, _, _) in ZOO.items()}
         urls = {name: place.url("/hook", "https" if name == "no tls" else "http") for name, place in zoo.items()}
@@ -148,7 +148,7 @@ def _instant(text: str) -> datetime:
 
 @pytest.fixture(scope="module")
 def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with a_cluster(tmp_path_factory.mktemp("shared")) as cluster:
+    with a_cluster(tmp_path_factory.mktemp("shared"), forks=True) as cluster:
         yield cluster.start()
 
 

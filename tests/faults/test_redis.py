@@ -14,7 +14,9 @@ async def test_a_redis_flushed_over_and_over_loses_splits_and_repeats_nothing(
     tmp_path: Path, receiver: Receiver, migrated_postgres_url: str, redis_server: Redis, redis_url: str
 ) -> None:
     receiver.takes = lambda _: 0.05
-    with a_cluster(tmp_path, database_url=migrated_postgres_url, redis_url=redis_url, lease="30s") as cluster:
+    with a_cluster(
+        tmp_path, database_url=migrated_postgres_url, redis_url=redis_url, lease="30s", forks=True
+    ) as cluster:
         nodes = await asyncio.gather(*[asyncio.to_thread(cluster.start, number) for number in (1, 2)])
         over = asyncio.Event()
         writing = asyncio.create_task(write(cluster, over, lambda n: webhook(receiver, f"/{n % 20}"), every=0.05))

@@ -26,7 +26,7 @@ async def test_a_server_stopped_at_once_loses_nothing_acknowledged_and_no_node(
     redis_or_none: str | None,
 ) -> None:
     receiver.takes = lambda _: 0.1
-    with a_cluster(tmp_path, database_url=migrated_postgres_url, redis_url=redis_or_none) as cluster:
+    with a_cluster(tmp_path, database_url=migrated_postgres_url, redis_url=redis_or_none, forks=True) as cluster:
         nodes = await asyncio.gather(*[asyncio.to_thread(cluster.start, number) for number in (1, 2)])
         over = asyncio.Event()
         writing = asyncio.create_task(write(cluster, over, lambda n: webhook(receiver, f"/{n % 20}"), every=0.05))

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from tests.canaries import JWT_SECRET, none_in
 from tests.canaries import MASTER as MASTER
+from tests.faults.rig.forked import Forked
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,6 +38,8 @@ class Cluster:
     redis_url: str | None = None
     lease: str = "2s"
     settings: Mapping[str, str] = field(default_factory=dict)
+    forks: bool = False
+    """Nodes that ask for nothing else are forked, not launched: for tests that start very many."""
     nodes: "dict[int, Node]" = field(default_factory=dict)
 
     def environ(self, failpoint: str = "", more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -88,14 +91,19 @@ class Cluster:
         log = (self.directory / f"node-{number}.log").open("ab")
         bug = f"from tests.faults.planted import plant; plant({planted!r}); from qhronos_mcp.cli import main; main()"
         program = ["-c", bug] if planted else ["-m", "qhronos_mcp"]
-        process = subprocess.Popen(
-            [*under, sys.executable, *program, "serve", "--port", str(port)],
-            cwd=ROOT,
-            env=self.environ(failpoint, environ),
-            stdout=logs or log,
-            stderr=logs or log,
-            **how,
-        )
+        told = self.environ(failpoint, environ)
+        process: subprocess.Popen[bytes] | Forked
+        if self.forks and not (planted or under or logs or how or "LD_PRELOAD" in told):
+            process = Forked(["serve", "--port", str(port)], environ=told, cwd=ROOT, log=Path(log.name))
+        else:
+            process = subprocess.Popen(
+                [*under, sys.executable, *program, "serve", "--port", str(port)],
+                cwd=ROOT,
+                env=told,
+                stdout=logs or log,
+                stderr=logs or log,
+                **how,
+            )
         log.close()
         node = self.nodes[number] = Node(process, port, self.directory / f"node-{number}.log")
         node.until_it_answers()
@@ -110,7 +118,7 @@ class Cluster:
 
 @dataclass
 class Node:
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | Forked"
     port: int
     log: Path
     answered: bool = False
