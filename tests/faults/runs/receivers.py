@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from tests.faults.rig.checker import Wanted
-from tests.faults.rig.proxy import a_proxy
+from tests.faults.rig.proxy import Proxy, a_proxy
 from tests.faults.rig.receiver import Receiver, a_receiver
 from tests.faults.rig.runs import CLUSTER, EMBEDDED, NODES, Asked, Found, Scene, fault, lateness_of, under_load
 from tests.faults.runs.processes import quiet
@@ -23,27 +23,38 @@ DOWN_FOR: Final = 40.0  # seconds, for the hour of the table
 async def _(asked: Asked) -> Found:
     """Another address is another destination: the load goes to 127.0.0.1 all the while."""
     many = asked.events * 20
+    there: list[tuple[Receiver, Proxy, datetime]] = []
 
-    async def down_and_back(scene: Scene, over: asyncio.Event) -> None:
+    async def planned(scene: Scene) -> None:
+        """All before the load is made, for an instant in the middle of it, by the pace of the first two hundred."""
+        await scene.start(*NODES)
         bad: Receiver = await scene.stack.enter_async_context(a_receiver("127.0.0.3"))
         bad.takes = lambda _: scene.rng.uniform(0.02, 0.2)
         door = await scene.stack.enter_async_context(a_proxy("127.0.0.3", bad.port, on="127.0.0.2"))
         await door.refuse()
-        due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5)
         gate = asyncio.Semaphore(8)
 
-        async def create(number: int) -> Wanted:
+        async def create(number: int, schedule: str) -> str:
             node = scene.cluster.nodes[NODES[number % 3]]
             fields: dict[str, Any] = {
-                "schedule": due.isoformat(),
+                "schedule": schedule,
                 "action": {"type": "webhook", "params": {"url": f"http://127.0.0.2:{door.port}/{number}"}},
                 "retry": {"max_attempts": 12, "delays": ["2s", "5s", "10s"]},
             }
             async with gate:
-                event = await asyncio.to_thread(node.create, **fields)
-            return Wanted(event["id"], due)
+                return str((await asyncio.to_thread(node.create, **fields))["id"])
 
-        scene.written = list(await asyncio.gather(*[create(number) for number in range(many)]))
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(*[create(number, "every 1d") for number in range(200)])
+        takes = (asyncio.get_running_loop().time() - began) / 200 * many
+        due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1.2 * takes + 40)
+        ids = await asyncio.gather(*[create(number, due.isoformat()) for number in range(many)])
+        scene.written = [Wanted(each, due) for each in ids]
+        scene.figures["planned"] = f"{(due - datetime.now(UTC)).total_seconds():.0f} s ahead"
+        there.append((bad, door, due))
+
+    async def down_and_back(scene: Scene, over: asyncio.Event) -> None:
+        [(bad, door, due)] = there
         await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()) + DOWN_FOR)
         scene.figures["others' p99"] = f"{lateness_of(scene.receiver.log)[0] * 1000:.0f} ms"
         await door.listen()
@@ -58,7 +69,11 @@ async def _(asked: Asked) -> Found:
         await over.wait()
 
     return await under_load(
-        down_and_back, duplicates=0, ends_within=900, settings={"QHRONOS_DELIVERY__PER_HOST": str(PER_HOST)}
+        down_and_back,
+        duplicates=0,
+        prepare=planned,
+        ends_within=900,
+        settings={"QHRONOS_DELIVERY__PER_HOST": str(PER_HOST)},
     )(asked)
 
 
