@@ -22,7 +22,7 @@ SPARE: Final = (
     384 * MIB
 )  # address space beyond what a node at rest has: 1 MiB and its copy for each caller, and as much again
 EACH: Final = 2 * MIB
-FLAT: Final = 32 * MIB
+FLAT: Final = 64 * MIB
 PUNCTUAL: Final = 0.25  # seconds: what is within this is served well whatever the quiet figure was
 HEAD_WITHIN, BODY_WITHIN, SLACK = 30.0, 60.0, 5.0  # seconds
 _DUE: Final = 50
