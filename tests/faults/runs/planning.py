@@ -134,7 +134,7 @@ def _rows(cluster: Cluster) -> tuple[int, int, int]:
     "F40",
     "100,000 events that run every minute",
     on=ALL,
-    holds=f"one planned row each, before and after; no transaction over a lease, nor a wait for a file's lock over {LOCKED:.0f} s; each event runs",
+    holds=f"one planned row each, before and after; no transaction over a lease, no wait for a file over {LOCKED:.0f} s; each event runs",
 )
 async def _(asked: Asked) -> Found:
     """All are due at the same instant of each minute. Where a minute is too short for that, `catch_up: one` says how many."""
