@@ -286,8 +286,11 @@ class Occurrences(Protocol):
         """Likewise of many."""
         ...
 
-    async def last_ordinal(self, event_id: EventId) -> int:
-        """The ordinal of the schedule's row planned last (by created_at, then scheduled_at); 0 if there is none."""
+    async def last_ordinal(self, event_id: EventId, *, since: datetime) -> int:
+        """The ordinal of the schedule's row planned last (by created_at, then scheduled_at); 0 if there is none.
+
+        `since`: when the rule was accepted. Rows of an earlier one are not counted; one that both have is.
+        """
         ...
 
     async def held_by_overlap(self, event_id: EventId) -> Sequence[Occurrence]:
@@ -478,6 +481,10 @@ class Presence(Protocol):
     async def elsewhere(self, node: str) -> frozenset[str]:
         """The names connected to any other node."""
         ...
+
+
+REVOKED_FOR: Final = timedelta(hours=1)
+"""How long a token's revocation outlives the token: its expiry is forgiven for a moment, and clocks differ."""
 
 
 class Store(Protocol):

@@ -339,9 +339,9 @@ class EventCases:
         occurrences = self._store.occurrences
         plan.planned = await occurrences.planned(plan.event.id)
         taken = await occurrences.instants_after(plan.event.id, plan.now - _ONCE_RUN_LIMIT)
-        last_ordinal = await occurrences.last_ordinal(plan.event.id)
+        last_ordinal = 0 if ruled else await occurrences.last_ordinal(plan.event.id, since=plan.event.anchor_at)
         if ruled or bounded:
-            plan.edit(taken, ordinal=1 if ruled else last_ordinal + 1, afresh=ruled)
+            plan.edit(taken, ordinal=last_ordinal + 1, afresh=ruled)
         status, until = draft.get("status"), _resumes_at(draft, plan.now)
         if until is not None or status is EventStatus.PAUSED:
             plan.pause(until)
@@ -422,7 +422,7 @@ class EventCases:
         plan = _Plan(was=was, event=was, now=now, actor=None)
         plan.planned = await self._store.occurrences.planned(event_id)
         taken = await self._store.occurrences.instants_after(event_id, now)
-        plan.resume(taken, await self._store.occurrences.last_ordinal(event_id))
+        plan.resume(taken, await self._store.occurrences.last_ordinal(event_id, since=was.anchor_at))
         event = replace(plan.event, version=was.version + 1, updated_at=now)
         changes = plan.changes
         changes.saves.append(EventSave(event, was))
@@ -657,7 +657,8 @@ class _Plan:
         )
         if before is not None and nxt is not None and nxt.id == before.id and not self._begun_by_now(before):
             if nxt.ordinal != before.ordinal:
-                self._move(before, before.changed(self.now, ordinal=nxt.ordinal))
+                self.planned = before.changed(self.now, ordinal=nxt.ordinal)
+                self._move(Move(before, self.planned))
             return
         self._clear()
         self._plan(nxt)
@@ -698,7 +699,7 @@ class _Plan:
     def skip(self, taken: frozenset[datetime]) -> None:
         before = self._next_run()
         self.skipped_at = before.scheduled_at
-        self.changes.moves.append(judgement.withdrawn(self.was, before, Reason.SKIPPED, at=self.now, actor=self.actor))
+        self._move(judgement.withdrawn(self.was, before, Reason.SKIPPED, at=self.now, actor=self.actor))
         self._plan(planning.following(self.event, before.scheduled_at, before.ordinal + 1, self.now, taken=taken))
 
     def snooze(self, to: timedelta | datetime) -> None:
@@ -711,7 +712,7 @@ class _Plan:
             why = f"Later than the next run, and not after {most:%Y-%m-%dT%H:%M:%SZ}."
             got = say_duration(to) if isinstance(to, timedelta) else say_instant(to)
             raise InvalidInputError.of("snooze", why, got=got, fix=[{"snooze": f"{most:%Y-%m-%dT%H:%M:%SZ}"}])
-        self._move(before, before.changed(self.now, due_at=due_at, fence=before.fence + 1))
+        self._move(Move(before, before.changed(self.now, due_at=due_at, fence=before.fence + 1)))
         self.planned = replace(before, due_at=due_at)
 
     def _next_run(self) -> Occurrence:
@@ -743,8 +744,14 @@ class _Plan:
             self.changes.planned.append(nxt)
         self.event = replace(self.event, status=EventStatus.ACTIVE if nxt else EventStatus.INACTIVE)
 
-    def _move(self, was: Occurrence, now: Occurrence) -> None:
-        self.changes.moves.append(Move(was, now))
+    def _move(self, move: Move) -> None:
+        """A row is moved once, from where it stood: a step that this change has decided before goes into this one."""
+        moves = self.changes.moves
+        for place, earlier in enumerate(moves):
+            if earlier.was.id == move.was.id:
+                moves[place] = replace(move, was=earlier.was)
+                return
+        moves.append(move)
 
 
 def _freed(row: Occurrence, now: datetime) -> Move:

@@ -214,6 +214,45 @@ async def test_snooze_moves_the_run_later_and_keeps_its_instant_and_id(world: Wo
         await world.events.update(answer.event.id, {"snooze": "2h"}, caller=OWNER)
 
 
+@pytest.mark.parametrize("asked", [{}, {"snooze": "20m"}, {"skip_next": True}])
+async def test_a_run_that_an_edit_keeps_counts_anew_and_may_be_snoozed_or_skipped_in_the_same_request(
+    world: World, asked: dict[str, Any]
+) -> None:
+    event = (await world.event(schedule="0 * * * *")).event
+    world.clock.advance(timedelta(hours=1))
+    await world.settle_down()  # the next is the second of the rule, and will be the first of the new one
+    planned = await world.store.occurrences.planned(event.id)
+    assert planned is not None
+    edited = await world.events.update(event.id, {"schedule": "0 * * * 0-6", **asked}, caller=OWNER)
+    assert edited.result == "updated"
+    row = await world.read(planned)
+    assert row.ordinal == 1
+    if "skip_next" not in asked:
+        assert row.due_at == planned.scheduled_at + timedelta(minutes=20 if asked else 0)
+        return
+    assert (row.state, row.reason) == (CANCELLED, Reason.SKIPPED)
+    following = await world.store.occurrences.planned(event.id)
+    assert following is not None
+    assert (following.scheduled_at, following.ordinal) == (planned.scheduled_at + timedelta(hours=1), 2)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_new_rule_counts_anew_also_where_it_was_given_while_paused(world: World, at_once: bool) -> None:
+    event = (await world.event(schedule="0 * * * *", max_occurrences=3)).event
+    for _ in range(2):
+        world.clock.advance(timedelta(hours=1))
+        await world.settle_down()
+    world.clock.advance(timedelta(minutes=1))
+    await world.events.update(event.id, {"status": "paused"}, caller=OWNER)
+    changes: list[dict[str, Any]] = [{"schedule": "30 * * * *"}, {"status": "active"}]
+    for change in [changes[0] | changes[1]] if at_once else changes:
+        resumed = await world.events.update(event.id, change, caller=OWNER)
+    assert len(resumed.next_runs) == 3
+    planned = await world.store.occurrences.planned(event.id)
+    assert planned is not None
+    assert planned.ordinal == 1
+
+
 async def test_there_is_nothing_to_skip_on_a_finished_event(world: World) -> None:
     answer = await world.event(schedule="in 10m")
     world.clock.advance(timedelta(minutes=10))

@@ -26,7 +26,9 @@ PLANNED_OF: Final[LiteralString] = f"""
      ORDER BY o.scheduled_at DESC
 """
 _LAST_ORDINAL: Final = """
-    SELECT ordinal FROM occurrences WHERE event_id = %(event)s AND cause = 'schedule'
+    SELECT ordinal FROM occurrences
+     WHERE event_id = %(event)s AND cause = 'schedule'
+       AND (created_at >= %(since)s OR (scheduled_at >= %(since)s AND coalesce(finished_at, %(since)s) >= %(since)s))
      ORDER BY created_at DESC, scheduled_at DESC LIMIT 1
 """
 _HELD_BY_OVERLAP: Final[LiteralString] = f"""
@@ -138,8 +140,8 @@ class PostgresOccurrences:
         rows = await self._connections.rows(PLANNED_OF, {"events": uuids(event_ids)})
         return {occurrence.event_id: occurrence for occurrence in map(occurrence_of, rows)}
 
-    async def last_ordinal(self, event_id: EventId) -> int:
-        rows = await self._connections.rows(_LAST_ORDINAL, {"event": event_id})
+    async def last_ordinal(self, event_id: EventId, *, since: datetime) -> int:
+        rows = await self._connections.rows(_LAST_ORDINAL, {"event": event_id, "since": since})
         return int(rows[0][0]) if rows else 0
 
     async def held_by_overlap(self, event_id: EventId) -> Sequence[Occurrence]:

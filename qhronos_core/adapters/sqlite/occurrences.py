@@ -134,12 +134,14 @@ class SqliteOccurrences:
 
         return await self._readers.read(read)
 
-    async def last_ordinal(self, event_id: EventId) -> int:
+    async def last_ordinal(self, event_id: EventId, *, since: datetime) -> int:
         sql = """
             SELECT ordinal FROM occurrences
-             WHERE event_id = ? AND cause = 'schedule' ORDER BY created_at DESC, scheduled_at DESC LIMIT 1
+             WHERE event_id = ?1 AND cause = 'schedule'
+               AND (created_at >= ?2 OR (scheduled_at >= ?2 AND coalesce(finished_at, ?2) >= ?2))
+             ORDER BY created_at DESC, scheduled_at DESC LIMIT 1
         """
-        row = await self._one(sql, (event_id.bytes,))
+        row = await self._one(sql, (event_id.bytes, microseconds(since)))
         return row[0] if row else 0
 
     async def held_by_overlap(self, event_id: EventId) -> Sequence[Occurrence]:

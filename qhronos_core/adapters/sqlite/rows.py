@@ -137,9 +137,7 @@ OCCURRENCE_COLUMNS: Final = (
 OCCURRENCE_BLOBS: Final = ("id", "event_id")
 # What a step of an occurrence may change; the rest is said once, when the row is planned.
 MOVING_COLUMNS: Final = tuple(
-    name
-    for name in OCCURRENCE_COLUMNS
-    if name not in {"id", "event_id", "scheduled_at", "created_at", "cause", "ordinal", "lane"}
+    name for name in OCCURRENCE_COLUMNS if name not in {"id", "event_id", "scheduled_at", "created_at", "cause", "lane"}
 )
 
 _STATES: Final = {state.value: state for state in State}

@@ -9,7 +9,7 @@ import pytest
 from qhronos_core.domain.access import Reach
 from qhronos_core.domain.errors import InvalidInputError, OccurrenceNotFoundError
 from qhronos_core.domain.event import EventStatus
-from qhronos_core.domain.lifecycle import COMPLETED, DISPATCHING, FAILED, MISSED, PENDING
+from qhronos_core.domain.lifecycle import CANCELLED, COMPLETED, DISPATCHING, FAILED, MISSED, PENDING
 from qhronos_core.domain.occurrence import Cause, Held, Occurrence
 from qhronos_core.ports import OccurrenceQuery, Page, Store
 from tests.adapters.store.scenes import (
@@ -176,8 +176,8 @@ async def test_the_planned_row_is_the_one_that_advances_and_never_began(store: S
 
 async def test_the_last_ordinal_is_of_the_schedules_row_planned_last(store: Store) -> None:
     event = an_event()
-    assert await store.occurrences.last_ordinal(event.id) == 0
     made = event.created_at
+    assert await store.occurrences.last_ordinal(event.id, since=made) == 0
     await kept(
         store,
         event,
@@ -186,7 +186,20 @@ async def test_the_last_ordinal_is_of_the_schedules_row_planned_last(store: Stor
         an_occurrence(event, after(minutes=2), ordinal=2, created_at=made + timedelta(seconds=1)),
         an_occurrence(event, after(minutes=3), ordinal=0, cause=Cause.TRIGGER, created_at=made + timedelta(seconds=2)),
     )
-    assert await store.occurrences.last_ordinal(event.id) == 2
+    assert await store.occurrences.last_ordinal(event.id, since=made) == 2
+
+
+async def test_the_last_ordinal_is_of_the_present_rule(store: Store) -> None:
+    changed = after(minutes=5)
+    of_the_old_rule = finished(event := an_event(), after(minutes=4), ordinal=4)
+    skipped = finished(event, after(minutes=9), CANCELLED, ordinal=9, finished_at=after(minutes=3))
+    await kept(store, event, of_the_old_rule, skipped)
+    assert await store.occurrences.last_ordinal(event.id, since=changed) == 0
+    of_both = an_occurrence(other := an_event(), after(minutes=8), ordinal=1)
+    await kept(store, other, finished(other, after(minutes=4), ordinal=4), of_both)
+    assert await store.occurrences.last_ordinal(other.id, since=changed) == 1
+    await kept(store, an_occurrence(event, after(minutes=4.5), ordinal=1, created_at=changed))
+    assert await store.occurrences.last_ordinal(event.id, since=changed) == 1
 
 
 async def test_rows_held_by_overlap_are_listed_oldest_first(store: Store) -> None:
