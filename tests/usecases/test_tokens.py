@@ -631,3 +631,18 @@ async def test_two_tokens_of_one_sub_with_other_scopes_do_not_see_each_other_s_e
     event = (await world.event(one)).event
     assert access.may(one, READ, event.labels)
     assert not access.may(other, READ, event.labels)
+
+
+@pytest.mark.parametrize("late", [0, 29])
+async def test_a_revoked_token_stays_dead_in_the_seconds_its_expiry_is_forgiven(
+    tokens: TokenCases, world: World, late: int
+) -> None:
+    """A token is good for some seconds beyond its expiry, since clocks differ: its revocation outlives those too."""
+    minted = await mint(tokens)
+    await tokens.revoke(jti=minted.record.jti, caller=MASTER)
+    world.clock.set(minted.record.expires_at + timedelta(seconds=late))
+    never = BEGIN - timedelta(days=1)
+    await world.store.retire(
+        occurrences_before=never, attempts_before=never, journal_before=never, deleted_before=never, limit=10
+    )
+    assert not await proves(cases(world), minted.token)

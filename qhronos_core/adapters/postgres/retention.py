@@ -5,16 +5,19 @@ from typing import Final
 
 from qhronos_core.adapters.postgres.pool import Connections
 from qhronos_core.adapters.postgres.time import NOW, StoreTime
+from qhronos_core.ports import REVOKED_FOR
 
 _OCCURRENCES: Final = """
-    -- Finished, old, and followed by another row of its event: the latest of each stays, since planning goes on after it,
-    -- and so does what was skipped until its instant is as old: an instant that has a row is never planned again.
+    -- Finished, old, and followed by another row of its event: the latest of each stays, since planning goes on after it
+    -- (of those of the schedule, which alone are counted), and so does what was skipped until its instant is as old: an
+    -- instant that has a row is never planned again.
     WITH gone AS (
              DELETE FROM occurrences WHERE id = ANY (ARRAY(
                  SELECT o.id FROM occurrences AS o
                   WHERE o.finished_at < %(before)s AND o.scheduled_at < %(before)s AND NOT o.unfinished
                     AND EXISTS (SELECT FROM occurrences AS later
-                                 WHERE later.event_id = o.event_id AND later.scheduled_at > o.scheduled_at)
+                                 WHERE later.event_id = o.event_id AND later.scheduled_at > o.scheduled_at
+                                   AND (later.cause = 'schedule' OR o.cause <> 'schedule'))
                   LIMIT %(limit)s
                     FOR UPDATE OF o SKIP LOCKED))
           RETURNING id),
@@ -78,12 +81,12 @@ _ANSWERS: Final = f"""
     SELECT count(*) FROM gone
 """
 _REVOCATIONS: Final = f"""
-    -- Of a single token: when it has expired. Those of many stay, for a token need not be on record to be covered.
+    -- Of a single token: a while after it has expired. Those of many stay, for a token need not be on record to be covered.
     WITH t AS MATERIALIZED (SELECT {NOW} AS now),
          gone AS (
              DELETE FROM revocations WHERE id = ANY (ARRAY(
                  SELECT r.id FROM revocations AS r JOIN tokens ON tokens.jti = r.jti
-                  WHERE tokens.expires_at <= (SELECT now FROM t) LIMIT %(limit)s))
+                  WHERE tokens.expires_at <= (SELECT now FROM t) - %(revoked_for)s LIMIT %(limit)s))
           RETURNING 1)
     SELECT count(*) FROM gone
 """
@@ -116,7 +119,7 @@ async def retire(
         (_OF_DELETED, {"before": deleted_before}),
         (_DELETED, {"before": deleted_before}),
         (_ANSWERS, time.parameter()),
-        (_REVOCATIONS, time.parameter()),
+        (_REVOCATIONS, {**time.parameter(), "revoked_for": REVOKED_FOR}),
         (_WAITS, time.parameter()),
     ):
         gone += int((await connections.rows(statement, {**parameters, "limit": limit}))[0][0])

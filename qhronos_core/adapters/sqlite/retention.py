@@ -3,16 +3,20 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from qhronos_core.adapters.sqlite.statements import UNFINISHED, chunks, marks
 from qhronos_core.adapters.sqlite.threads import Readers, Writer
 from qhronos_core.domain.ids import microseconds
+from qhronos_core.ports import REVOKED_FOR
 
 _FINISHED: Final = "o.state IN ('completed', 'failed', 'missed', 'cancelled')"
+# The latest of the schedule's, which alone are counted, stays though a triggered one is later.
 _NOT_THE_LATEST: Final = """
-    EXISTS (SELECT 1 FROM occurrences AS l WHERE l.event_id = o.event_id AND l.scheduled_at > o.scheduled_at)
+    EXISTS (SELECT 1 FROM occurrences AS l
+             WHERE l.event_id = o.event_id AND l.scheduled_at > o.scheduled_at
+               AND (l.cause = 'schedule' OR o.cause <> 'schedule'))
 """
 _OF_UNFINISHED: Final = f"SELECT 1 FROM occurrences AS o WHERE o.id = a.occurrence_id AND {UNFINISHED}"
 _HAS_UNFINISHED: Final = f"SELECT 1 FROM occurrences WHERE event_id = e.id AND {UNFINISHED}"
@@ -44,6 +48,7 @@ _OLD_EVENTS: Final = """
 
 
 _A_DAY: Final = 86_400_000_000  # microseconds
+_REVOKED_FOR: Final = REVOKED_FOR // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,7 @@ def _remove_expired(connection: sqlite3.Connection, now: int) -> int:
     """Answers past their time, revocations of tokens that have expired by themselves, waits that ran out a day ago."""
     gone = connection.execute("DELETE FROM idempotency WHERE expires_at <= ?", (now,)).rowcount
     gone += connection.execute(
-        "DELETE FROM revocations WHERE jti IN (SELECT jti FROM tokens WHERE expires_at <= ?)", (now,)
+        "DELETE FROM revocations WHERE jti IN (SELECT jti FROM tokens WHERE expires_at <= ?)", (now - _REVOKED_FOR,)
     ).rowcount
     gone += connection.execute("DELETE FROM waits WHERE ends_at <= ?", (now - _A_DAY,)).rowcount
     return gone

@@ -14,7 +14,7 @@ from qhronos_core.domain.errors import EventNotFoundError
 from qhronos_core.domain.event import Event, EventStatus
 from qhronos_core.domain.ids import TokenId
 from qhronos_core.domain.lifecycle import DISPATCHED, DISPATCHING, FAILED, TERMINAL, State
-from qhronos_core.domain.occurrence import Attempt, AttemptOutcome, Move, Occurrence
+from qhronos_core.domain.occurrence import Attempt, AttemptOutcome, Cause, Move, Occurrence
 from qhronos_core.ports import (
     Changes,
     EventQuery,
@@ -96,6 +96,19 @@ async def test_each_events_latest_row_stays_whatever_its_age(store: Store) -> No
     await retire(store, occurrences=after(days=99))
 
     assert await left(store) == {rows[1].id, rows[3].id}
+
+
+async def test_the_latest_run_of_the_schedule_stays_though_another_was_triggered_later(store: Store) -> None:
+    """Its number is the one that `max_occurrences` goes on from."""
+    event = an_event(max_occurrences=5)
+    rows = [finished(event, after(days=day), ordinal=day) for day in (1, 2)]
+    triggered = [finished(event, after(days=day), ordinal=0, cause=Cause.TRIGGER) for day in (3, 4)]
+    await kept(store, event, *rows, *triggered)
+
+    assert await retire(store, occurrences=after(days=99)) == 2
+
+    assert await left(store) == {rows[1].id, triggered[1].id}
+    assert await store.occurrences.last_ordinal(event.id, since=event.anchor_at) == 2
 
 
 @pytest.mark.parametrize(
