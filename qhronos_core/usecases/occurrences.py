@@ -92,7 +92,7 @@ class OccurrenceCases:
         if query.event_id is not None:
             await self._event(query.event_id, caller)
         listing = await self._store.occurrences.list(query, access.reach(caller, READ), page, count=count)
-        return Listing(await self._with_events(listing.items), listing.next_cursor, listing.total)
+        return Listing(await self._with_events(listing.items, caller), listing.next_cursor, listing.total)
 
     async def attempts(self, occurrence_id: UUID, *, caller: Principal) -> Sequence[Attempt]:
         answer = await self._reached(OccurrenceId(occurrence_id), caller)
@@ -127,7 +127,7 @@ class OccurrenceCases:
             waiting=await occurrences.waiting(query, reach),
             held=tuple(row.id for row in held),
             next_due=await occurrences.next_due_within(query, reach),
-            rows=await self._with_events(rows),
+            rows=await self._with_events(rows, caller),
         )
 
     # --- changing -----------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class OccurrenceCases:
         )
         if taken:
             await self._signals.announce(Stirred(min(row.due_at for row in taken if row.due_at is not None)))
-        return await self._with_events(taken)
+        return await self._with_events(taken, caller)
 
     async def acknowledge(
         self,
@@ -248,7 +248,7 @@ class OccurrenceCases:
             raise InvalidInputError.of("status", "Only failed and missed occurrences can be sent again.")
         wanted = replace(query, states=frozenset(states), live=True)
         listing = await self._store.occurrences.list(wanted, access.reach(caller, WRITE), Page(limit=RETRY_MANY_LIMIT))
-        found = await self._with_events(listing.items)
+        found = await self._with_events(listing.items, caller)
         if dry_run:
             return found
         retried = []
@@ -279,8 +279,10 @@ class OccurrenceCases:
             raise EventNotFoundError
         return event
 
-    async def _with_events(self, rows: Sequence[Occurrence]) -> tuple[OccurrenceAnswer, ...]:
-        events = await self._store.events.many(list({row.event_id for row in rows})) if rows else {}
+    async def _with_events(self, rows: Sequence[Occurrence], caller: Principal) -> tuple[OccurrenceAnswer, ...]:
+        """Each with its event as it is by now: what was given to others since the rows were read is left out (P7)."""
+        read = await self._store.events.many(list({row.event_id for row in rows})) if rows else {}
+        events = {event.id: event for event in read.values() if _reads_history(caller, event)}
         return tuple(OccurrenceAnswer(row, events[row.event_id]) for row in rows if row.event_id in events)
 
     async def _ahead(self, event: Event, after: datetime, limit: int) -> Sequence[Upcoming]:
