@@ -227,6 +227,9 @@ def _stopped_by_pause(event: Event, occurrence: Occurrence) -> bool:
 
 def _paused_over(event: Event, occurrence: Occurrence, now: datetime) -> Move:
     if occurrence.advances:
+        if event.paused_until is not None and occurrence.due_at is not None and occurrence.due_at >= event.paused_until:
+            # It is due after the pause, which is lifted in a moment.
+            return Move(occurrence, occurrence.changed(now, due_at=now + LEFT_FOR, fence=occurrence.fence + 1))
         return _finished(event, occurrence, Happening.WITHDRAWN, now, Reason.PAUSED)
     return Move(occurrence, occurrence.changed(now, held=Held.PAUSE, due_at=None, fence=occurrence.fence + 1))
 

@@ -14,6 +14,7 @@ from qhronos_core.scheduler.dispatcher import Dispatcher
 _log = structlog.get_logger(__name__)
 
 BACKOFF_MOST = 5.0  # seconds between tries while the store is away
+LIFTED_EVERY = 1.0  # seconds between looks for pauses that are over, while there is always more due
 
 
 class Loop:
@@ -37,6 +38,8 @@ class Loop:
         self._poll = poll / timedelta(seconds=1)
         self._stirred = asyncio.Event()
         self._asleep_until: datetime | None = None
+        self._next_resume: datetime | None = None
+        self._lifted_at = -math.inf
         self._stopping = False
 
     async def run(self) -> None:
@@ -71,6 +74,7 @@ class Loop:
 
     async def _look(self) -> bool:
         """One look; True if there may be more at once. Else sleeps until there is a reason to look again."""
+        await self._lift_pauses()  # first: what is due after a pause's end is not judged as paused
         if self._dispatcher.free_slots <= 0:
             await self._until_slot_or_stop()
             return True
@@ -78,9 +82,9 @@ class Loop:
         claimed = await self._dispatcher.claim()
         if claimed.more:
             return True
-        next_resume = await self._resume_due()  # what it makes due stirs this loop
+        self._lifted_at = -math.inf
         due = await self._store.occurrences.next_due()
-        instants = [instant for instant in (due, next_resume) if instant is not None]
+        instants = [instant for instant in (due, self._next_resume) if instant is not None]
         self._asleep_until = min(instants) if instants else None
         wait = self._poll
         if self._asleep_until is not None:
@@ -90,6 +94,11 @@ class Loop:
         await self._sleep(wait)
         self._asleep_until = None
         return False
+
+    async def _lift_pauses(self) -> None:
+        if self._clock.monotonic() - self._lifted_at >= LIFTED_EVERY:
+            self._lifted_at = self._clock.monotonic()
+            self._next_resume = await self._resume_due()
 
     async def _until_slot_or_stop(self) -> None:
         slot = asyncio.ensure_future(self._dispatcher.slots())

@@ -421,8 +421,10 @@ class EventCases:
             return
         plan = _Plan(was=was, event=was, now=now, actor=None)
         plan.planned = await self._store.occurrences.planned(event_id)
-        taken = await self._store.occurrences.instants_after(event_id, now)
-        plan.resume(taken, await self._store.occurrences.last_ordinal(event_id, since=was.anchor_at))
+        over_since = was.paused_until - _MICRO
+        taken = await self._store.occurrences.instants_after(event_id, over_since)
+        last_ordinal = await self._store.occurrences.last_ordinal(event_id, since=was.anchor_at)
+        plan.resume(taken, last_ordinal, over_since=over_since)
         event = replace(plan.event, version=was.version + 1, updated_at=now)
         changes = plan.changes
         changes.saves.append(EventSave(event, was))
@@ -608,6 +610,7 @@ class EventCases:
         failpoint("after_plan_insert")
         due = [row.due_at for row in changes.planned if row.due_at is not None]
         due += [move.now.due_at for move in changes.moves if move.now.due_at is not None]
+        due += [save.event.paused_until for save in changes.saves if save.event.paused_until is not None]
         await self._signals.announce(Stirred(min(due) if due else (now if changes.let_go else None)))
 
 
@@ -677,8 +680,11 @@ class _Plan:
         if self.event.status is EventStatus.PAUSED:
             self.event = replace(self.event, paused_until=None)
 
-    def resume(self, taken: frozenset[datetime], last_ordinal: int) -> None:
-        """Keep a row still ahead, else plan the next instant after now: nothing of the past fires."""
+    def resume(self, taken: frozenset[datetime], last_ordinal: int, *, over_since: datetime | None = None) -> None:
+        """Keep a row still ahead, else plan the next instant after now: nothing of the past fires.
+
+        Of a pause that ended by itself the past is what was before its end, whenever that is noticed.
+        """
         if self.event.status is EventStatus.ACTIVE or (
             self.event.status is EventStatus.INACTIVE and self.planned is None
         ):
@@ -687,14 +693,14 @@ class _Plan:
             self.event, status=EventStatus.ACTIVE, paused_at=None, paused_until=None, paused_reason=None
         )
         self.changes.let_go.append(self.event.id)
-        before = self.planned
-        if before is not None and not self._begun_by_now(before):
+        before, after = self.planned, over_since or self.now
+        if before is not None and before.due_at is not None and before.due_at > after:
             return
         if before is not None:
             self.changes.moves.append(
                 judgement.withdrawn(self.was, before, Reason.PAUSED, at=self.now, actor=self.actor)
             )
-        self._plan(planning.following(self.event, self.now, last_ordinal + 1, self.now, taken=taken))
+        self._plan(planning.following(self.event, after, last_ordinal + 1, self.now, taken=taken))
 
     def skip(self, taken: frozenset[datetime]) -> None:
         before = self._next_run()

@@ -352,3 +352,31 @@ async def test_what_deleted_events_left_behind_does_not_keep_the_rest_from_being
     would = await world.occurrences.retry_matching(OccurrenceQuery(), caller=OWNER, dry_run=True)
     sent = await world.occurrences.retry_matching(OccurrenceQuery(), caller=OWNER)
     assert [each.occurrence.id for each in would] == [each.occurrence.id for each in sent] == [failed.id]
+
+
+@pytest.mark.parametrize("looks_first", [True, False])
+async def test_a_run_at_the_very_end_of_a_pause_is_made(world: World, looks_first: bool) -> None:
+    """Paused until noon, it has a run at noon: whether it is looked at a moment before or after the pause is lifted."""
+    answer = await world.event(schedule="0 12 * * *")
+    await world.events.update(answer.event.id, {"paused_until": NOON.isoformat()}, caller=OWNER)
+    world.clock.set(NOON)
+    if looks_first:
+        await world.settle_down()
+    await world.events.resume_due()
+    world.clock.advance(seconds=1)
+    await world.settle_down()
+    assert [delivery.occurrence.scheduled_at for delivery in world.courier.deliveries] == [NOON]
+
+
+async def test_a_pause_that_is_lifted_late_loses_no_run_after_its_end(world: World) -> None:
+    answer = await world.event(schedule="*/10 * * * *")
+    until = NOON + timedelta(minutes=5)
+    world.clock.set(NOON - timedelta(minutes=5))
+    await world.events.update(answer.event.id, {"paused_until": until.isoformat()}, caller=OWNER)
+    await world.settle_down()
+    world.clock.set(until + timedelta(minutes=20))
+    await world.events.resume_due()
+    await world.settle_down()
+    _, first, second, *_ = await world.occurrences_of(answer.event)
+    assert (first.scheduled_at, first.state, first.reason) == (until + timedelta(minutes=5), MISSED, Reason.COALESCED)
+    assert (second.scheduled_at, second.state) == (until + timedelta(minutes=15), COMPLETED)

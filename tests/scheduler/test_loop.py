@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from qhronos_core.adapters.clock import SystemClock
 from qhronos_core.domain.errors import StoreUnavailableError
+from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.lifecycle import COMPLETED
 from qhronos_core.scheduler.loop import Loop
 from tests.world import OWNER, World, a_world
@@ -112,3 +114,19 @@ async def test_stopped_it_makes_no_new_claim(living: World) -> None:
         await living.event(schedule="in 1s")
         await asyncio.sleep(1.5)
     assert living.courier.deliveries == []
+
+
+async def test_a_pause_is_lifted_while_there_is_always_more_due(living: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = living.store.claim_due
+
+    async def always_more(**asked: Any) -> Any:
+        await asyncio.sleep(0.01)
+        return replace(await claim(**asked), more=True)
+
+    monkeypatch.setattr(living.store, "claim_due", always_more)
+    answer = await living.event(schedule="in 1 hour")
+    until = (living.clock.now() + timedelta(seconds=0.5)).isoformat()
+    await living.events.update(answer.event.id, {"paused_until": until}, caller=OWNER)
+    async with looping(living), asyncio.timeout(5):
+        while (await living.store.events.get(answer.event.id)).status is EventStatus.PAUSED:
+            await asyncio.sleep(0.02)
