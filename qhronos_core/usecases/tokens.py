@@ -351,6 +351,8 @@ class _Copy:
         self._read_at: float | None = None  # when the copy was asked for, by the monotonic clock
         self._stale = True
         self._heard = 0
+        self._failures = 0
+        self._why = ""
         self._reading = asyncio.Lock()
 
     def hear(self, signal: Stirred) -> None:
@@ -362,9 +364,14 @@ class _Copy:
         """Raises StoreUnavailableError: it could not be read, and what is here is older than COPY_USABLE."""
         if self._is_fresh():
             return self._index
+        failures = self._failures
         async with self._reading:
             while not self._is_fresh():
-                if not await self._read():
+                if self._failures == failures:
+                    await self._read()
+                elif self._age() > COPY_USABLE:  # also where another's reading failed while this one waited for it
+                    raise StoreUnavailableError(self._why)
+                else:
                     break
         return self._index
 
@@ -374,18 +381,16 @@ class _Copy:
     def _age(self) -> float:
         return float("inf") if self._read_at is None else self._clock.monotonic() - self._read_at
 
-    async def _read(self) -> bool:
-        """Whether the copy was replaced; if not, the present one is still usable."""
+    async def _read(self) -> None:
+        """Replace the copy, or count a failure."""
         asked_at, heard = self._clock.monotonic(), self._heard
         try:
             index = _Index(await self._store.tokens.revocations())
-        except StoreUnavailableError:
-            if self._age() > COPY_USABLE:
-                raise
-            return False
+        except StoreUnavailableError as error:
+            self._failures, self._why = self._failures + 1, str(error)
+            return
         self._index, self._read_at = index, asked_at
         self._stale = heard != self._heard  # told of another one meanwhile
-        return True
 
 
 # --- what is asked of a new token -----------------------------------------------------------------------

@@ -468,6 +468,23 @@ async def test_many_requests_at_once_ask_the_store_once(tokens: TokenCases, worl
     assert store.asked == 1
 
 
+@pytest.mark.parametrize("usable", [True, False])
+async def test_many_requests_at_once_wait_for_a_store_that_is_away_once(
+    tokens: TokenCases, world: World, usable: bool
+) -> None:
+    """Not one after the other, each for as long as it takes to learn that nothing answers."""
+    store = Faltering(world)
+    node = cases(world, store=store, signals=LocalSignals())
+    minted = await mint(tokens)
+    assert await proves(node, minted.token)
+    store.away = True
+    world.clock.advance(seconds=COPY_USABLE + (0 if usable else 1))
+    asking = (node.authenticate(minted.token) for _ in range(100))
+    told = await asyncio.gather(*asking, return_exceptions=True)
+    assert {isinstance(each, Principal if usable else StoreUnavailableError) for each in told} == {True}
+    assert store.asked == 2
+
+
 async def test_a_revocation_told_of_while_the_copy_is_read_is_not_lost(tokens: TokenCases, world: World) -> None:
     store = Faltering(world)
     node = cases(world, store=store)
