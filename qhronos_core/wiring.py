@@ -155,6 +155,9 @@ class Core:
             except UnavailableError:
                 await asyncio.sleep(1)
                 continue
+            except Exception:  # nothing is noted as followed, so the next start tries again
+                _log.exception("zones_not_followed")
+                return
             if replanned:
                 _log.info("planned_anew_for_new_time_zones", count=replanned)
             return

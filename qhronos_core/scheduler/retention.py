@@ -40,6 +40,8 @@ class Retention:
                 await self.pass_once()
             except UnavailableError:
                 _log.warning("retention_waits_for_the_store")
+            except Exception:
+                _log.exception("retention_failed")
             await asyncio.sleep(EVERY)
 
     async def pass_once(self) -> int:
