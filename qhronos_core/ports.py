@@ -542,6 +542,10 @@ class Store(Protocol):
         """
         ...
 
+    async def look(self) -> None:
+        """Say that a node looks, though it can take nothing now: what falls due meanwhile is not in a gap. `claim_due` says it too."""
+        ...
+
     async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
         """Write each move whose occurrence still has the fence and state it was decided on; the ids of those written.
 

@@ -76,6 +76,7 @@ class Loop:
         """One look; True if there may be more at once. Else sleeps until there is a reason to look again."""
         await self._lift_pauses()  # first: what is due after a pause's end is not judged as paused
         if self._dispatcher.free_slots <= 0:
+            await self._store.look()  # what falls due meanwhile waits for a slot: it is not late
             await self._until_slot_or_stop()
             return True
         self._stirred.clear()

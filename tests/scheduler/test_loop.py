@@ -13,9 +13,11 @@ import pytest
 from qhronos_core.adapters.clock import SystemClock
 from qhronos_core.domain.errors import StoreUnavailableError
 from qhronos_core.domain.event import EventStatus
+from qhronos_core.domain.judgement import Judgement
 from qhronos_core.domain.lifecycle import COMPLETED
+from qhronos_core.ports import Delivery, Outcome
 from qhronos_core.scheduler.loop import Loop
-from tests.world import OWNER, World, a_world
+from tests.world import ACCEPT, OWNER, World, a_world
 
 
 @pytest.fixture
@@ -130,3 +132,39 @@ async def test_a_pause_is_lifted_while_there_is_always_more_due(living: World, m
     async with looping(living), asyncio.timeout(5):
         while (await living.store.events.get(answer.event.id)).status is EventStatus.PAUSED:
             await asyncio.sleep(0.02)
+
+
+async def test_what_waits_for_a_slot_is_not_late(world: World) -> None:
+    """A node whose receivers are slow looks all the same: under load nothing is given up as late."""
+    answered = asyncio.Event()
+
+    async def slowly(_: Delivery) -> Outcome:
+        await answered.wait()
+        return ACCEPT
+
+    world.courier.will(slowly)
+    world.judge = Judgement(late_grace=timedelta(seconds=10))
+    await world.event(schedule="in 50s")
+    minutely = (await world.event(schedule="* * * * *", catch_up="none")).event
+    loop = Loop(
+        store=world.store,
+        dispatcher=world.dispatcher_of("busy", concurrency=1),
+        resume_due=world.events.resume_due,
+        clock=world.clock,
+        signals=world.signals,
+        poll=timedelta(seconds=0.01),
+    )
+    running = asyncio.create_task(loop.run())
+    for _ in range(50):
+        world.clock.advance(seconds=1)
+        await asyncio.sleep(0.01)
+    await delivered(world)
+    for _ in range(50):
+        world.clock.advance(seconds=1)
+        await asyncio.sleep(0.02)
+    answered.set()
+    await delivered(world, 2)
+    loop.stop()
+    await asyncio.wait_for(running, 10)
+    first, *_ = await world.occurrences_of(minutely)
+    assert first.state is COMPLETED

@@ -143,7 +143,7 @@ class Claiming:
 
     async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
         called_at = time.monotonic()
-        await self._look()
+        await self.look()
         floor = await self._floor.parameter()
 
         async def claim(transaction: Transaction) -> Claimed:
@@ -267,7 +267,7 @@ class Claiming:
         }
         return frozenset(row[0] for row in await self._dispatch.rows(_STILL_WANTED, parameters))
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
         """Tell the store that somebody looks, about once a second, and learn how long nobody did."""
         mark = time.monotonic() if self._clock is None else self._clock.now().timestamp()
         if self._looked is not None and abs(mark - self._looked) < _LOOK_EVERY:

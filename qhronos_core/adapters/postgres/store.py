@@ -102,6 +102,9 @@ class PostgresStore:
     async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
         return await self._claiming.claim_due(node=node, lease=lease, limit=limit, judge=judge)
 
+    async def look(self) -> None:
+        await self._claiming.look()
+
     async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
         return await self._claiming.settle(moves)
 

@@ -80,6 +80,11 @@ class Claimer:
             return None
         return Claimed((), 0, now, more=False)
 
+    def look(self, connection: sqlite3.Connection) -> None:
+        now = self.clock.now()
+        if self._must_tell(now):
+            self._look(connection, now)
+
     def claim_due(
         self, connection: sqlite3.Connection, *, node: str, lease: timedelta, limit: int, judge: Judge
     ) -> Claimed:

@@ -62,6 +62,9 @@ class SqliteStore:
             peek=self._claimer.nothing_due,
         )
 
+    async def look(self) -> None:
+        await self._writer.write(self._claimer.look)
+
     async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
         return await self._writer.write(lambda connection: claims.settle(connection, moves, self._clock.now()))
 
