@@ -126,6 +126,7 @@ class Dispatcher:
         self._synced = synced
         self._other_nodes = other_nodes
         self._sending: set[asyncio.Task[None]] = set()  # until settled
+        self._settling: set[asyncio.Task[None]] = set()  # of these those whose outcome is being written
         self._occupied = 0  # until sent: what was claimed and has no answer yet
         self._outcomes: list[tuple[Move, asyncio.Future[bool]]] = []
         self._outcome_came = asyncio.Event()
@@ -197,7 +198,7 @@ class Dispatcher:
         """Let what is under way finish, for at most `drain`; what is left is cut, recorded, and tried again elsewhere."""
         if self._sending:
             await asyncio.wait(self._sending, timeout=self._settings.drain / timedelta(seconds=1))
-        for task in self._sending:
+        for task in self._sending - self._settling:
             task.cancel()
         if self._sending:
             await asyncio.wait(self._sending, timeout=5)
@@ -294,6 +295,7 @@ class Dispatcher:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
+        self._settling.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("attempt_unrecorded", error_code=type(error).__name__, exc_info=error)
 
@@ -306,6 +308,8 @@ class Dispatcher:
         self._outcome_came.set()
         if self._settler is None or self._settler.done():
             self._settler = asyncio.create_task(self._settle_all())
+        if (task := asyncio.current_task()) is not None:
+            self._settling.add(task)
         return await written
 
     async def _settle_all(self) -> None:

@@ -254,6 +254,28 @@ async def test_what_outlasts_the_drain_is_cut_recorded_and_tried_again(world: Wo
     assert (cut.outcome, cut.error) == (AttemptOutcome.NO_ANSWER, "drained")
 
 
+async def test_an_answer_that_the_end_of_the_drain_meets_while_it_is_written_is_not_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    occurrence = await world.occurrence(scheduled_at=NOON)
+    settle, asked, goes_on = world.store.settle, asyncio.Event(), asyncio.Event()
+
+    async def slowly(moves: Any) -> Any:
+        asked.set()
+        await goes_on.wait()
+        return await settle(moves)
+
+    monkeypatch.setattr(world.store, "settle", slowly)
+    dispatcher = dispatcher_of(world, drain=timedelta(seconds=0.01))
+    await dispatcher.claim()
+    await asked.wait()
+    draining = asyncio.create_task(dispatcher.drain())
+    await asyncio.sleep(0.05)
+    goes_on.set()
+    await draining
+    assert await world.state_of(occurrence) is COMPLETED
+
+
 async def test_a_courier_that_crashes_is_an_attempt_without_an_answer(world: World) -> None:
     occurrence = await world.occurrence(scheduled_at=NOON)
 
