@@ -268,21 +268,21 @@ class OccurrenceCases:
         access.require_unconfined(caller)
         occurrence = await self._store.occurrences.get(occurrence_id)
         event = (await self._store.events.many([occurrence.event_id])).get(occurrence.event_id)
-        if event is None or not _reads_history(caller, event):
+        if event is None or not reads_history(caller, event):
             raise OccurrenceNotFoundError
         return OccurrenceAnswer(occurrence, event)
 
     async def _event(self, event_id: EventId, caller: Principal) -> Event:
         access.require_unconfined(caller)
         event = await self._store.events.get(event_id)
-        if not _reads_history(caller, event):
+        if not reads_history(caller, event):
             raise EventNotFoundError
         return event
 
     async def _with_events(self, rows: Sequence[Occurrence], caller: Principal) -> tuple[OccurrenceAnswer, ...]:
         """Each with its event as it is by now: what was given to others since the rows were read is left out (P7)."""
         read = await self._store.events.many(list({row.event_id for row in rows})) if rows else {}
-        events = {event.id: event for event in read.values() if _reads_history(caller, event)}
+        events = {event.id: event for event in read.values() if reads_history(caller, event)}
         return tuple(OccurrenceAnswer(row, events[row.event_id]) for row in rows if row.event_id in events)
 
     async def _ahead(self, event: Event, after: datetime, limit: int) -> Sequence[Upcoming]:
@@ -299,7 +299,7 @@ class OccurrenceCases:
         return runs
 
 
-def _reads_history(caller: Principal, event: Event) -> bool:
+def reads_history(caller: Principal, event: Event) -> bool:
     """A deleted event's occurrences are read by admin and master until retention ends them."""
     if not event.live:
         return caller.sees_all

@@ -7,12 +7,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from qhronos_core.domain import access
-from qhronos_core.domain.access import READ, WRITE, Principal
+from qhronos_core.domain.access import WRITE, Principal
 from qhronos_core.domain.errors import LimitedError, NotFoundError
 from qhronos_core.domain.ids import new_id
 from qhronos_core.ports import InboxQuery, Signals, Stirred, Store, Wait, WaitState
 from qhronos_core.usecases.audit import who
-from qhronos_core.usecases.occurrences import OccurrenceAnswer
+from qhronos_core.usecases.occurrences import OccurrenceAnswer, reads_history
 
 WAITS: Final = 20  # that one principal may have going at once
 
@@ -116,4 +116,4 @@ class WaitCases:
             for row_id in wait.occurrence_ids
             if row_id in rows and rows[row_id].event_id in events
         )
-        return tuple(answer for answer in answers if access.may(caller, READ, answer.event.labels))
+        return tuple(answer for answer in answers if reads_history(caller, answer.event))
