@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from hmac import compare_digest
 from typing import Any, Final, TypeVar
 
-from qhronos_core.domain.errors import IdempotencyMismatchError, QhronosError, RepeatedRequestError
+from qhronos_core.domain.errors import IdempotencyMismatchError, QhronosError, UnavailableError
 from qhronos_core.ports import RememberedAnswer, Store
 
 KEPT_FOR: Final = timedelta(hours=24)
@@ -50,7 +50,9 @@ async def replayed(store: Store, once: Once | None, run: Callable[[], Awaitable[
     await _replay(store, once)
     try:
         return await run()
-    except RepeatedRequestError:
+    except UnavailableError:
+        raise
+    except QhronosError:  # maybe of what the same request did a moment ago: there is nothing left to do
         await _replay(store, once)
         raise
 

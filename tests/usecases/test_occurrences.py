@@ -9,6 +9,7 @@ import pytest
 from qhronos_core.domain.access import Access, Principal
 from qhronos_core.domain.errors import ForbiddenError
 from qhronos_core.ports import InboxQuery, OccurrenceQuery, Page
+from qhronos_core.usecases.once import Once, Replay
 from tests.world import GONE, OWNER, World
 
 CONFINED = Principal.of_master(confined=True)
@@ -66,3 +67,28 @@ async def test_an_event_given_to_others_while_its_occurrences_are_read_is_not_to
         "retry_matching": lambda: cases.retry_matching(OccurrenceQuery(), caller=ANN, dry_run=True),
     }
     assert "bob's secret" not in repr(await told[asks]())
+
+
+async def test_a_retry_that_was_sent_twice_at_once_is_answered_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second finds no answer to the first yet, and then what the first has done."""
+    occurrence = await world.occurrence()
+    world.courier.will(GONE)
+    await world.settle_down()
+    once = Once("owner", f"POST /occurrences/{occurrence.id}/retry", "k", b"hash", lambda _: (200, {"told": "once"}))
+    remembered, first = world.store.remembered, True
+
+    async def a_moment_too_early(*asked: Any) -> Any:
+        nonlocal first
+        if not first:
+            return await remembered(*asked)
+        first = False
+        found = await remembered(*asked)
+        await world.occurrences.retry(occurrence.id, caller=OWNER, once=once)
+        return found
+
+    monkeypatch.setattr(world.store, "remembered", a_moment_too_early)
+    with pytest.raises(Replay) as replayed:
+        await world.occurrences.retry(occurrence.id, caller=OWNER, once=once)
+    assert (replayed.value.status, replayed.value.answer) == (200, {"told": "once"})
