@@ -15,6 +15,7 @@ from uuid import UUID
 from qhronos_core.domain.errors import InvalidInputError
 from qhronos_core.domain.ids import EPOCH, microseconds
 
+LAST_NUMBER: Final = 2**63 - 1  # that a store can count to, where the id of an item is a number
 _DIGEST: Final = 6
 _INSTANT: Final = 8
 _LENGTH: Final = _DIGEST + _INSTANT + 16
@@ -36,13 +37,13 @@ class ListOrder:
         """The instant and id after which to go on. Raises InvalidInputError for a cursor of another list."""
         try:
             raw = base64.urlsafe_b64decode(cursor)
-        except (binascii.Error, ValueError):
-            raw = b""
-        if len(raw) != _LENGTH or raw[:_DIGEST] != self._digest():
-            why = "Not a cursor of this list. Leave it out to begin at the first page."
-            raise InvalidInputError.of("cursor", why, code="invalid_cursor", got=cursor)
-        instant = int.from_bytes(raw[_DIGEST : _DIGEST + _INSTANT], "big", signed=True)
-        return EPOCH + timedelta(microseconds=instant), UUID(bytes=raw[_DIGEST + _INSTANT :])
+            if len(raw) == _LENGTH and raw[:_DIGEST] == self._digest():
+                instant = int.from_bytes(raw[_DIGEST : _DIGEST + _INSTANT], "big", signed=True)
+                return EPOCH + timedelta(microseconds=instant), UUID(bytes=raw[_DIGEST + _INSTANT :])
+        except (binascii.Error, ValueError, OverflowError):
+            pass
+        why = "Not a cursor of this list. Leave it out to begin at the first page."
+        raise InvalidInputError.of("cursor", why, code="invalid_cursor", got=cursor)
 
     def _digest(self) -> bytes:
         return hashlib.sha256(f"{self.store}\n{self.listed}\n{_stable(self.query)}".encode()).digest()[:_DIGEST]

@@ -1,5 +1,6 @@
 """Cursors of lists: a position in one order of one store, and nothing else reads as one."""
 
+import base64
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -24,6 +25,13 @@ INSTANTS = st.datetimes(datetime(1900, 1, 1), datetime(2300, 1, 1), timezones=st
 @given(INSTANTS, st.uuids())
 def test_a_cursor_reads_as_the_position_it_was_made_of(instant: datetime, id_: UUID) -> None:
     assert ORDER.position(ORDER.cursor(instant, id_)) == (instant, id_)
+
+
+@pytest.mark.parametrize("instant", [b"\x7f" + b"\xff" * 7, b"\x80" + b"\0" * 7])
+def test_an_instant_no_calendar_has_is_refused(instant: bytes) -> None:
+    raw = base64.urlsafe_b64decode(ORDER.cursor(NOON, UUID(int=3)))
+    with pytest.raises(InvalidInputError):
+        ORDER.position(base64.urlsafe_b64encode(raw[:6] + instant + raw[14:]).decode())
 
 
 @pytest.mark.parametrize(

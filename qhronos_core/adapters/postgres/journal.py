@@ -14,7 +14,7 @@ from itertools import chain, repeat
 from typing import Final, LiteralString
 from uuid import UUID
 
-from qhronos_core.adapters.cursors import ListOrder
+from qhronos_core.adapters.cursors import LAST_NUMBER, ListOrder
 from qhronos_core.adapters.postgres.events import PostgresEvents
 from qhronos_core.adapters.postgres.pool import Connections
 from qhronos_core.adapters.postgres.rows import ENTRY, entry_of
@@ -88,7 +88,7 @@ class PostgresJournal:
         order = ListOrder(await self._identity(), "audit", since)
         parameters = {
             "since": since,
-            "before": order.position(page.cursor)[1].int if page.cursor is not None else None,
+            "before": min(order.position(page.cursor)[1].int, LAST_NUMBER) if page.cursor is not None else None,
             "limit": page.limit + 1,
             "offset": page.offset,
         }

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from qhronos_core.adapters.cursors import ListOrder
+from qhronos_core.adapters.cursors import LAST_NUMBER, ListOrder
 from qhronos_core.adapters.sqlite.batches import insert
 from qhronos_core.adapters.sqlite.events import read_events
 from qhronos_core.adapters.sqlite.rows import ENTRY_COLUMNS, entry_of, entry_row
@@ -55,7 +55,7 @@ class SqliteJournal:
             wanted.add("at >= ?", microseconds(since))
         total_sql, total_parameters = f"SELECT count(*) FROM journal WHERE {wanted.sql}", list(wanted.parameters)
         if page.cursor is not None:
-            wanted.add("position < ?", order.position(page.cursor)[1].int)
+            wanted.add("position < ?", min(order.position(page.cursor)[1].int, LAST_NUMBER))
         sql = f"""
             -- served by journal_actor_idx (position)
             SELECT position, {_COLUMNS} FROM journal WHERE {wanted.sql} ORDER BY position DESC LIMIT ? OFFSET ?
