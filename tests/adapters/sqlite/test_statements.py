@@ -88,7 +88,7 @@ def test_occurrences_are_read_by_position_in_the_order_of_their_fields() -> None
 
 def test_a_step_may_change_all_but_what_makes_the_row_itself() -> None:
     fixed = set(rows.OCCURRENCE_COLUMNS) - set(rows.MOVING_COLUMNS)
-    assert fixed == {"id", "event_id", "scheduled_at", "created_at", "cause", "ordinal", "lane"}
+    assert fixed == {"id", "event_id", "scheduled_at", "created_at", "cause", "lane"}
 
 
 @pytest.mark.parametrize(("table", "states"), [("occurrences", State), ("events", EventStatus)])
