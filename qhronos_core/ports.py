@@ -253,7 +253,7 @@ class Events(Protocol):
         ...
 
     async def runs_per_day(self, created_by: str, *, but: EventId) -> int:
-        """The sum of `runs_per_day` over the creator's active events, leaving out one."""
+        """The sum of `runs_per_day` over the creator's events that are active or resume by themselves, leaving out one."""
         ...
 
     async def of_token(self, jti: TokenId) -> Sequence[EventId]:

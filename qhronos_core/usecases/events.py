@@ -299,9 +299,7 @@ class EventCases:
                 await self._store.commit(Changes(answer=once.remembered(answer, now), at=now))
             return answer
         event = replace(event, version=was.version + 1, updated_at=now)
-        adds = event.status is EventStatus.ACTIVE and (
-            was.status is not EventStatus.ACTIVE or event.runs_per_day > was.runs_per_day
-        )
+        adds = _will_run(event) and (not _will_run(was) or event.runs_per_day > was.runs_per_day)
         quota = await self._within_quota(event, caller, new=was.status is EventStatus.INACTIVE) if adds else None
         answer = replace(
             _answer(event, plan.planned, now),
@@ -758,6 +756,11 @@ class _Plan:
                 moves[place] = replace(move, was=earlier.was)
                 return
         moves.append(move)
+
+
+def _will_run(event: Event) -> bool:
+    """Active, or so by itself once its pause has ended."""
+    return event.status is EventStatus.ACTIVE or event.paused_until is not None
 
 
 def _freed(row: Occurrence, now: datetime) -> Move:

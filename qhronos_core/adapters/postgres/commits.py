@@ -86,7 +86,9 @@ _WITHIN: Final = """
      WHERE (%(events)s::bigint IS NULL OR %(events)s >=
                (SELECT count(*) FROM events WHERE created_by = %(by)s AND status IN ('active', 'paused')))
        AND (%(runs)s::bigint IS NULL OR %(runs)s >=
-               (SELECT coalesce(sum(runs_per_day), 0) FROM events WHERE created_by = %(by)s AND status = 'active'))
+               (SELECT coalesce(sum(runs_per_day), 0) FROM events
+                 WHERE created_by = %(by)s AND status IN ('active', 'paused')
+                   AND (status = 'active' OR paused_until IS NOT NULL)))
 """
 _MINT: Final = """
     INSERT INTO tokens (jti, sub, access, scope, issued_at, expires_at, revoked_at)

@@ -28,7 +28,8 @@ _ALIKE: Final = "e.created_by = %(by)s AND e.likeness = %(likeness)s AND e.statu
 _COUNT_LIVE: Final = "SELECT count(*) FROM events WHERE created_by = %(by)s AND status IN ('active', 'paused')"
 _RUNS_PER_DAY: Final = """
     SELECT coalesce(sum(runs_per_day), 0)::bigint FROM events
-     WHERE created_by = %(by)s AND status = 'active' AND id <> %(but)s
+     WHERE created_by = %(by)s AND status IN ('active', 'paused') AND (status = 'active' OR paused_until IS NOT NULL)
+       AND id <> %(but)s
 """
 _OF_TOKEN: Final = "SELECT id FROM events WHERE created_jti = %(jti)s AND status <> 'deleted' ORDER BY created_at, id"
 _TO_RESUME: Final[LiteralString] = f"""

@@ -30,11 +30,11 @@ _COLUMNS: Final = columns(EVENT_COLUMNS)
 _WRITTEN: Final = (*EVENT_COLUMNS, *EVENT_COLUMNS_FOR_FINDING)
 
 
-# `IN (...)` is said once more where it is implied: it is how events_live_idx knows that it serves.
+# `IN (...)` is how events_live_idx knows that it serves.
 COUNT_LIVE: Final = "SELECT count(*) FROM events WHERE created_by = ? AND status IN ('active', 'paused')"
 RUNS_PER_DAY: Final = """
     SELECT coalesce(sum(runs_per_day), 0) FROM events
-     WHERE created_by = ? AND status = 'active' AND status IN ('active', 'paused')
+     WHERE created_by = ? AND status IN ('active', 'paused') AND (status = 'active' OR paused_until IS NOT NULL)
 """
 
 

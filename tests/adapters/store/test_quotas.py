@@ -10,9 +10,9 @@ from qhronos_core.domain.access import Access, Principal
 from qhronos_core.domain.errors import QuotaExceededError
 from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.judgement import Judgement
-from qhronos_core.ports import Store
+from qhronos_core.ports import EventQuery, Page, Store
 from qhronos_core.usecases.events import EventCases, EventRules
-from tests.adapters.store.scenes import look
+from tests.adapters.store.scenes import after, look, within
 from tests.clock import FakeClock
 from tests.world import PLAIN_KEEPER, anywhere
 
@@ -89,3 +89,19 @@ async def test_what_has_ended_is_no_part_of_the_quota_until_it_has_more_to_run(s
     assert await created(events, WRITER, 3) == 2
     with pytest.raises(QuotaExceededError):
         await events.update(once.id, {"schedule": "@daily"}, caller=WRITER)
+
+
+async def test_a_pause_that_ends_by_itself_frees_nothing(store: Store) -> None:
+    """What resumes by itself is asked nothing then: else any number of runs could be planned for one instant."""
+    events = cases(store, quota_runs_per_day=100)
+    soon = after(hours=1).isoformat()
+    assert await created(events, WRITER, 20, schedule="every 1h", paused_until=soon) == 4
+    assert await created(events, OTHER, 20, schedule="every 1h") == 4
+    (resting, *_) = (await store.events.list(EventQuery(), within("user:other"), Page())).items
+    await events.update(resting.id, {"status": "paused"}, caller=OTHER)
+    assert await created(events, OTHER, 1, schedule="every 1h") == 1
+    with pytest.raises(QuotaExceededError):
+        await events.update(resting.id, {"paused_until": soon}, caller=OTHER)
+    active = EventQuery(statuses=frozenset({EventStatus.ACTIVE}))
+    (running, *_) = (await store.events.list(active, within("user:other"), Page())).items
+    await events.update(running.id, {"paused_until": soon}, caller=OTHER)
