@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
+
 from qhronos_core.domain import access, judgement, planning
 from qhronos_core.domain.access import READ, WRITE, Principal
 from qhronos_core.domain.draft import UNSET, Draft, Notice, changed_fields, read_fields, with_accepted_fixes
@@ -18,6 +20,7 @@ from qhronos_core.domain.errors import (
     NoNextRunError,
     QuotaExceededError,
     StaleError,
+    UnavailableError,
 )
 from qhronos_core.domain.event import Action, ActionType, Event, EventStatus, Overlap
 from qhronos_core.domain.ids import EventId, new_event_id
@@ -43,6 +46,8 @@ from qhronos_core.usecases.audit import audited, who
 from qhronos_core.usecases.decide import decided
 from qhronos_core.usecases.occurrences import OccurrenceAnswer
 from qhronos_core.usecases.once import Once, replayed
+
+_log = structlog.get_logger(__name__)
 
 NEXT_RUNS: Final = 3
 PREVIEW_LIMIT: Final = 100
@@ -404,13 +409,19 @@ class EventCases:
         return await replayed(self._store, once, lambda: decided(attempt))
 
     async def resume_due(self) -> datetime | None:
-        """Resume every event whose `paused_until` has come; the instant of the next one. Called by the loop."""
+        """Resume events whose `paused_until` has come; the instant of the next one, where it is known. Called by the loop."""
+        crashed = False
         for event_id in await self._store.events.to_resume(100):
             try:
                 await decided(partial(self._resume, event_id))
             except (StaleError, EventNotFoundError):
                 continue  # somebody changed it a moment ago: looked at again in the next round
-        return await self._store.events.next_resume_at()
+            except UnavailableError:
+                raise
+            except Exception:
+                _log.exception("event_not_resumed", event_id=str(event_id))
+                crashed = True  # and it is still due
+        return None if crashed else await self._store.events.next_resume_at()
 
     async def _resume(self, event_id: EventId) -> None:
         was = await self._store.events.get(event_id)

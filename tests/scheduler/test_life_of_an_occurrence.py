@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from qhronos_core.domain.errors import AlreadySettledError, NotFinishedError
-from qhronos_core.domain.event import EventStatus
-from qhronos_core.domain.ids import occurrence_id
+from qhronos_core.domain.event import Event, EventStatus
+from qhronos_core.domain.ids import EventId, occurrence_id
 from qhronos_core.domain.lifecycle import CANCELLED, COMPLETED, DISPATCHED, DISPATCHING, FAILED, MISSED, PENDING
 from qhronos_core.domain.occurrence import AttemptOutcome, Reason
 from qhronos_core.ports import InboxQuery, OccurrenceQuery
@@ -380,3 +380,21 @@ async def test_a_pause_that_is_lifted_late_loses_no_run_after_its_end(world: Wor
     _, first, second, *_ = await world.occurrences_of(answer.event)
     assert (first.scheduled_at, first.state, first.reason) == (until + timedelta(minutes=5), MISSED, Reason.COALESCED)
     assert (second.scheduled_at, second.state) == (until + timedelta(minutes=15), COMPLETED)
+
+
+async def test_an_event_that_cannot_be_resumed_holds_up_neither_others_nor_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until = world.clock.now() + timedelta(minutes=90)
+    broken, other = [(await world.event(schedule="0 * * * *", paused_until=until.isoformat())).event for _ in range(2)]
+    get = world.store.events.get
+
+    async def crashes(event_id: EventId) -> Event:
+        if event_id == broken.id:
+            raise RuntimeError("a bug")
+        return await get(event_id)
+
+    monkeypatch.setattr(world.store.events, "get", crashes)
+    world.clock.set(until)
+    assert await world.events.resume_due() is None  # not the past: the loop would look again without a pause
+    assert (await get(other.id)).status is EventStatus.ACTIVE
