@@ -40,6 +40,7 @@ class Loop:
         self._asleep_until: datetime | None = None
         self._next_resume: datetime | None = None
         self._lifted_at = -math.inf
+        self._behind = True  # the last look left something
         self._stopping = False
 
     async def run(self) -> None:
@@ -74,16 +75,21 @@ class Loop:
 
     async def _look(self) -> bool:
         """One look; True if there may be more at once. Else sleeps until there is a reason to look again."""
-        await self._lift_pauses()  # first: what is due after a pause's end is not judged as paused
+        self._stirred.clear()
+        lifted = self._must_lift()
+        if lifted:  # first: what is due after a pause's end is not judged as paused
+            await self._lift_pauses()
         if self._dispatcher.free_slots <= 0:
+            self._behind = True
             await self._store.look()  # what falls due meanwhile waits for a slot: it is not late
             await self._until_slot_or_stop()
             return True
-        self._stirred.clear()
         claimed = await self._dispatcher.claim()
+        self._behind = claimed.more
         if claimed.more:
             return True
-        self._lifted_at = -math.inf
+        if not lifted:
+            await self._lift_pauses()  # what it makes due stirs this loop
         due = await self._store.occurrences.next_due()
         instants = [instant for instant in (due, self._next_resume) if instant is not None]
         self._asleep_until = min(instants) if instants else None
@@ -96,10 +102,14 @@ class Loop:
         self._asleep_until = None
         return False
 
+    def _must_lift(self) -> bool:
+        if self._next_resume is not None and self._next_resume <= self._clock.now():
+            return True
+        return self._behind and self._clock.monotonic() - self._lifted_at >= LIFTED_EVERY
+
     async def _lift_pauses(self) -> None:
-        if self._clock.monotonic() - self._lifted_at >= LIFTED_EVERY:
-            self._lifted_at = self._clock.monotonic()
-            self._next_resume = await self._resume_due()
+        self._lifted_at = self._clock.monotonic()
+        self._next_resume = await self._resume_due()
 
     async def _until_slot_or_stop(self) -> None:
         slot = asyncio.ensure_future(self._dispatcher.slots())
