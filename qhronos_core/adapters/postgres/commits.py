@@ -6,7 +6,7 @@ from typing import Any, Final, LiteralString
 
 from psycopg import AsyncCursor
 
-from qhronos_core.adapters.postgres.moves import WRITE_MOVES, Written, free_queues, frees, parameters_of
+from qhronos_core.adapters.postgres.moves import WRITE_MOVES, Written, free_queues, frees, lock_freed, parameters_of
 from qhronos_core.adapters.postgres.pool import Connections, Transaction
 from qhronos_core.adapters.postgres.rows import (
     ENTRY,
@@ -124,6 +124,8 @@ class Commits:
         replaced = [save.was for save in changes.saves if save.was is not None]
         if replaced:
             await _lock_open(transaction, replaced)
+        elif freed := frees(changes.moves):
+            await lock_freed(transaction, changes.moves, freed)
         at = changes.at or (await transaction.rows(_NOW, self._time.parameter()))[0][0]
         expected: list[tuple[AsyncCursor[Any], int]] = []
         moved = None

@@ -16,6 +16,7 @@ from qhronos_core.adapters.postgres import PoolSettings, PostgresStore, open_pos
 from qhronos_core.adapters.postgres.pool import Transaction
 from qhronos_core.domain.errors import InvalidInputError, KeyTakenError, StaleError, StoreUnavailableError
 from qhronos_core.domain.lifecycle import COMPLETED
+from qhronos_core.domain.occurrence import Held, Move
 from qhronos_core.ports import Changes, EventQuery, EventSave, InboxQuery, Page, Store
 from tests.adapters.store.scenes import (
     ALL,
@@ -24,6 +25,7 @@ from tests.adapters.store.scenes import (
     an_event,
     an_occurrence,
     completed,
+    ended,
     handed_over,
     journal,
     kept,
@@ -281,6 +283,28 @@ async def test_a_deadlock_is_run_again_unseen(store: PostgresStore, url: str) ->
         await other.execute("SELECT FROM occurrences WHERE id = %s FOR UPDATE", [rows[0].id])
         await other.rollback()
         assert await settling == {each.id for each in rows}
+
+
+async def test_who_frees_a_queued_row_takes_its_locks_in_the_order_of_a_change_of_the_event(
+    store: PostgresStore, url: str
+) -> None:
+    event = an_event()
+    instants = [NOON - timedelta(minutes=n) for n in range(2)]
+    queued_at, held_at = sorted(instants, key=lambda at: an_occurrence(event, at).id)
+    queued = an_occurrence(event, queued_at, held=Held.OVERLAP, due_at=None, advances=False)
+    held = handed_over(event, held_at)
+    await kept(store, event, queued, held)
+    move = Move(held, ended(held, NOON), frees_queue=True)
+
+    async with await psycopg.AsyncConnection.connect(url) as changing:
+        await changing.execute("SET lock_timeout = '500ms'")  # shorter than it takes to notice a deadlock
+        await changing.execute("SELECT FROM occurrences WHERE id = %s FOR UPDATE", [queued.id])
+        acknowledging = asyncio.create_task(store.commit(Changes(moves=[move])))
+        await _until_somebody_waits(url)
+        await changing.execute("SELECT FROM occurrences WHERE id = %s FOR UPDATE", [held.id])
+        await changing.rollback()
+    await acknowledging
+    assert (await row(store, queued)).held is None
 
 
 async def test_twenty_writers_of_one_event_each_win_once_or_are_told(store: PostgresStore) -> None:
