@@ -66,7 +66,7 @@ class OpenHosts:
 
     def withdraw(self, host: str) -> None: ...
 
-    def is_shut(self, host: str) -> bool:
+    def lends(self, host: str) -> bool:
         return False
 
     def is_cut_off(self, now: datetime) -> bool:

@@ -78,8 +78,8 @@ class Hosts(Protocol):
         """An admitted send that was never made."""
         ...
 
-    def is_shut(self, host: str) -> bool:
-        """Whether its breaker is open: not because of how many there are, but because none is answered."""
+    def lends(self, host: str) -> bool:
+        """Whether its breaker is open (none is answered), and one that it holds back is left to others to try: some are."""
         ...
 
     def is_cut_off(self, now: datetime) -> bool:
@@ -226,7 +226,7 @@ class Dispatcher:
         host = courier.host_of(event) if courier else None
         if host is not None and (not_before := self._hosts.admit(host, self._clock.now())) is not None:
             now = self._clock.now()
-            if self._hosts.is_shut(host) and self._others_may_try(occurrence):
+            if self._others_may_try(occurrence) and self._hosts.lends(host):
                 not_before = min(not_before, now + OTHERS_TRY_AFTER)
             return judgement.released(occurrence, at=now, due_at=not_before)
         reported = False

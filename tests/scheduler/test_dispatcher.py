@@ -355,7 +355,7 @@ class ShutHosts(OpenHosts):
     def admit(self, host: str, now: datetime) -> datetime | None:
         return now + timedelta(minutes=1)
 
-    def is_shut(self, host: str) -> bool:
+    def lends(self, host: str) -> bool:
         return True
 
 

@@ -16,6 +16,7 @@ from typing import Final
 FAILURES_TO_OPEN: Final = 5
 FIRST_PROBE_AFTER: Final = timedelta(minutes=1)
 PROBE_AFTER_MOST: Final = timedelta(minutes=5)
+LENT_MOST: Final = 100  # of what an open breaker holds back, before each of its probes
 WAIT_MOST: Final = timedelta(seconds=30)  # beyond what it waits for: an estimate that is wrong is wrong for this long
 
 _FIRST_GUESS: Final = timedelta(milliseconds=100)  # how long a send takes, until it is known
@@ -32,6 +33,7 @@ class _Host:
     failures: int = 0  # in a row
     open_until: datetime | None = None  # None: the breaker is closed
     wait: timedelta = FIRST_PROBE_AFTER  # before the next probe, if this one fails
+    lent: int = 0  # left to other nodes since it opened, or since the last probe
     given: datetime | None = None  # the latest instant given to one that waits
     begun: deque[datetime] = field(default_factory=deque)  # of the last second; kept where there is a cap on them
     seen: datetime | None = None
@@ -96,7 +98,7 @@ class Hosts:
         state.failures += 1
         # Sends begun before it opened say nothing new by failing; after `open_until` only the probe can.
         if state.failures >= FAILURES_TO_OPEN and (state.open_until is None or now >= state.open_until):
-            state.open_until = now + state.wait
+            state.open_until, state.lent = now + state.wait, 0
             state.wait = min(state.wait * 2, PROBE_AFTER_MOST)
 
     def withdraw(self, host: str) -> None:
@@ -107,10 +109,13 @@ class Hosts:
         """How many hosts are sent nothing but a probe now and then."""
         return sum(state.open_until is not None for state in self._hosts.values())
 
-    def is_shut(self, host: str) -> bool:
-        """Whether the breaker is open, whether or not a probe is due."""
+    def lends(self, host: str) -> bool:
+        """Whether one more that an open breaker holds back is left to other nodes. They learn from a few; all would be a storm."""
         state = self._hosts.get(host)
-        return state is not None and state.open_until is not None
+        if state is None or state.open_until is None or state.lent >= LENT_MOST:
+            return False
+        state.lent += 1
+        return True
 
     def is_cut_off(self, now: datetime) -> bool:
         """Whether nothing this node has sent of late was answered, by any host: it may be the node that is at fault."""

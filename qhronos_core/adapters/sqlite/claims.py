@@ -73,7 +73,7 @@ class Claimer:
     def nothing_due(self, connection: sqlite3.Connection) -> Claimed | None:
         """The answer where nothing is due and nothing need be written; else None. Needs no write lock."""
         now = self.clock.now()
-        if self._must_tell(now):
+        if self.must_tell(now):
             return None
         stamp = microseconds(now)
         if connection.execute(ANY_DUE, (stamp, stamp)).fetchone():
@@ -81,9 +81,7 @@ class Claimer:
         return Claimed((), 0, now, more=False)
 
     def look(self, connection: sqlite3.Connection) -> None:
-        now = self.clock.now()
-        if self._must_tell(now):
-            self._look(connection, now)
+        self._look(connection, self.clock.now())
 
     def claim_due(
         self, connection: sqlite3.Connection, *, node: str, lease: timedelta, limit: int, judge: Judge
@@ -130,7 +128,8 @@ class Claimer:
         self._events.keep(read.values())
         return found | read
 
-    def _must_tell(self, now: datetime) -> bool:
+    def must_tell(self, now: datetime) -> bool:
+        """Whether it is time to write down again that this process looks."""
         return self.looked_at is None or not timedelta(0) <= now - self.looked_at < LOOK_EVERY
 
     def _look(self, connection: sqlite3.Connection, now: datetime) -> Gap | None:
@@ -141,7 +140,7 @@ class Claimer:
         looked_at, since, until = connection.execute(
             "SELECT looked_at, gap_since, gap_until FROM store_meta"
         ).fetchone()
-        if self._must_tell(now):
+        if self.must_tell(now):
             stamp = microseconds(now)
             if now - at(looked_at) > LOOK_PAUSE:
                 left = (

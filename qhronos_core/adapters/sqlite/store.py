@@ -63,7 +63,8 @@ class SqliteStore:
         )
 
     async def look(self) -> None:
-        await self._writer.write(self._claimer.look)
+        if self._claimer.must_tell(self._clock.now()):
+            await self._writer.write(self._claimer.look)
 
     async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:
         return await self._writer.write(lambda connection: claims.settle(connection, moves, self._clock.now()))

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from qhronos_core.adapters.http.hosts import FAILURES_TO_OPEN, FIRST_PROBE_AFTER, PROBE_AFTER_MOST, WAIT_MOST, Hosts
+from qhronos_core.adapters.http.hosts import (
+    FAILURES_TO_OPEN,
+    FIRST_PROBE_AFTER,
+    LENT_MOST,
+    PROBE_AFTER_MOST,
+    WAIT_MOST,
+    Hosts,
+)
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -99,12 +106,24 @@ def test_five_failures_in_a_row_open_the_breaker_and_four_do_not() -> None:
     assert hosts.admit("b", NOON) is None
 
 
+def test_of_what_an_open_breaker_holds_back_some_is_left_to_others_before_each_probe() -> None:
+    """F18, and not in a storm where all that is due goes to a receiver that is down for all (F35)."""
+    hosts = Hosts(10)
+    assert not hosts.lends("a")
+    fail(hosts, FAILURES_TO_OPEN - 1)
+    assert not hosts.lends("a")
+    fail(hosts, 1)
+    assert [hosts.lends("a") for _ in range(LENT_MOST + 1)] == [True] * LENT_MOST + [False]
+    assert not hosts.lends("b")
+    fail(hosts, 1, NOON + FIRST_PROBE_AFTER)  # the probe
+    assert hosts.lends("a")
+
+
 def test_a_node_that_nobody_answers_is_cut_off_for_a_minute_and_one_that_anybody_answers_is_not() -> None:
     hosts = Hosts(10)
     fail(hosts, FAILURES_TO_OPEN - 1)
     assert not hosts.is_cut_off(NOON)
     fail(hosts, 1)
-    assert (hosts.is_shut("a"), hosts.is_shut("b")) == (True, False)
     assert hosts.is_cut_off(NOON + FIRST_PROBE_AFTER - SECOND)
     assert not hosts.is_cut_off(NOON + FIRST_PROBE_AFTER)
     assert hosts.admit("b", NOON) is None

@@ -249,17 +249,18 @@ async def test_a_move_that_ends_its_event_leaves_its_version(store: Store) -> No
 
 
 async def test_a_move_that_pauses_its_event_is_a_change_of_it(store: Store) -> None:
-    event, inactive = an_event(), an_event(status=EventStatus.INACTIVE)
-    one, other = an_occurrence(event), an_occurrence(inactive)
-    await kept(store, event, inactive, one, other)
+    event, inactive, deleted = an_event(), an_event(status=EventStatus.INACTIVE), an_event(status=EventStatus.DELETED)
+    rows = [an_occurrence(each) for each in (event, inactive, deleted)]
+    await kept(store, event, inactive, deleted, *rows)
 
-    await store.commit(Changes(moves=[completed(row, NOON, pauses_event="gone") for row in (one, other)]))
+    await store.commit(Changes(moves=[completed(row, NOON, pauses_event="gone") for row in rows]))
 
-    found = await store.events.get(event.id)
-    assert (found.status, found.paused_reason, found.version) == (EventStatus.PAUSED, "gone", event.version + 1)
-    assert found.paused_at == NOON
-    assert found.paused_until is None
-    assert await store.events.get(inactive.id) == inactive
+    for was in (event, inactive):
+        found = await store.events.get(was.id)
+        assert (found.status, found.paused_reason, found.version) == (EventStatus.PAUSED, "gone", was.version + 1)
+        assert found.paused_at == NOON
+        assert found.paused_until is None
+    assert (await store.events.many([deleted.id]))[deleted.id] == deleted
 
 
 async def test_a_move_that_frees_the_queue_makes_the_oldest_held_row_due(store: Store, clock: FakeClock) -> None:
