@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -342,10 +343,23 @@ def _start_on_a_free_port(server: Postgres | Redis) -> None:
             return
 
 
+_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS: Final = 8
+_own_ports: list[int] = []
+_own_ports_lock: Final = threading.Lock()
+
+
 def free_port() -> int:
-    """A port of this machine nobody listens on now, out of the range outgoing connections take theirs from."""
+    """A port of this machine nobody listens on now, out of the range outgoing connections take theirs from.
+
+    No other test is given it meanwhile, though it is long until something listens there: each worker has ports of its
+    own, and gives all of them before it gives one again.
+    """
     while True:
-        port = random.choice(_PORTS)
+        with _own_ports_lock:
+            if not _own_ports:
+                _own_ports.extend(random.sample(_PORTS[_WORKER % _WORKERS :: _WORKERS], len(_PORTS) // _WORKERS))
+            port = _own_ports.pop()
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import redis
 
-from tests.servers import Postgres
+from tests.servers import Postgres, free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -115,3 +115,11 @@ def test_what_could_not_run_is_named_at_the_end_and_fails_ci(ci: str, workers: s
     assert "2 tests: Thing: no thingd on the PATH" in done.stdout
     assert done.returncode == code
     assert ("nothing may be skipped" in done.stdout) is bool(ci)
+
+
+def test_no_port_is_given_twice_before_all_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tests that were given one port before either listened would speak to each other's node."""
+    monkeypatch.setattr("tests.servers._own_ports", [])
+    given = [free_port() for _ in range(1_000)]
+    assert len(set(given)) == len(given)
+    assert len({port % 8 for port in given}) == 1  # a worker's own
