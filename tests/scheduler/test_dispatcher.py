@@ -111,19 +111,27 @@ async def test_a_claim_that_waited_longer_than_its_lease_is_not_sent(world: Worl
     assert world.courier.deliveries == []
 
 
+def claims_become(world: World, monkeypatch: pytest.MonkeyPatch, become: Callable[[Claimed], Claimed]) -> None:
+    """What the store answers to a claim, changed, or late."""
+    claim_due = world.store.claim_due
+
+    async def claimed(**asked: Any) -> Claimed:
+        return become(await claim_due(**asked))
+
+    monkeypatch.setattr(world.store, "claim_due", claimed)
+
+
 async def test_a_node_stopped_in_the_middle_of_its_claim_knows_that_its_lease_has_lapsed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F5: the lease runs from before the store is asked, however long this node sleeps until it has the answer."""
     await many_due(world, 1)
-    claim_due = world.store.claim_due
 
-    async def stopped(**asked: Any) -> Claimed:
-        claimed = await claim_due(**asked)
+    def late(claimed: Claimed) -> Claimed:
         world.clock.advance(timedelta(seconds=31))
         return claimed
 
-    monkeypatch.setattr(world.store, "claim_due", stopped)
+    claims_become(world, monkeypatch, late)
     dispatcher = dispatcher_of(world, lease=timedelta(seconds=30))
     claimed = await dispatcher.claim()
     await dispatcher.drain()
@@ -136,12 +144,7 @@ async def test_a_claim_is_sent_as_long_as_the_store_says_it_holds_it(
 ) -> None:
     """F10: a slow store has made the lease longer than was asked for."""
     await many_due(world, 1)
-    claim_due = world.store.claim_due
-
-    async def longer(**asked: Any) -> Claimed:
-        return replace(await claim_due(**asked), held_for=45)
-
-    monkeypatch.setattr(world.store, "claim_due", longer)
+    claims_become(world, monkeypatch, lambda claimed: replace(claimed, held_for=45))
     dispatcher = dispatcher_of(world, lease=timedelta(seconds=30))
     await dispatcher.claim()
     world.clock.advance(timedelta(seconds=31))

@@ -65,29 +65,14 @@ async def test_a_request_without_a_good_token_is_refused_before_anything_is_told
     ("headers", "status"),
     [
         ({"Host": "evil.example"}, 421),
-        ({"Origin": "https://evil.example"}, 403),
-        ({"Origin": "http://127.0.0.1:1"}, 403),
-    ],
-)
-async def test_a_stranger_s_page_gets_nothing_even_with_a_token(
-    house: House, headers: dict[str, str], status: int
-) -> None:
-    async with house.http() as http:
-        refused = await http.post(house.url, json={"jsonrpc": "2.0", "id": 1, "method": "ping"}, headers=headers)
-        assert refused.status_code == status
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"Host": "evil.example"}, 421),
         ({"Host": "localhost:evil"}, 421),
         ({"Host": "localhost:80@evil.example"}, 421),
         ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
         ({"Origin": "null"}, 403),
     ],
 )
-async def test_a_stranger_s_page_is_not_even_told_that_a_token_is_missing(
+async def test_a_stranger_s_page_gets_nothing_even_with_a_token_and_is_not_told_that_one_is_missing(
     house: House, headers: dict[str, str], status: int
 ) -> None:
     async with httpx2.AsyncClient() as nobody, house.http() as alice:
