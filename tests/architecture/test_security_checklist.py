@@ -175,7 +175,7 @@ PROVED_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "S37 Host and Origin": (
         "faces/rest/test_guard.py::test_any_other_host_is_403_everywhere",
         "faces/rest/test_guard.py::test_a_foreign_origin_is_403",
-        "faces/mcp/test_start.py::test_a_stranger_s_page_gets_nothing_even_with_a_token",
+        "faces/mcp/test_start.py::test_a_stranger_s_page_gets_nothing_with_or_without_a_token",
         "faces/test_sockets.py::test_a_page_of_a_foreign_origin_is_not_let_in",
     ),
     "S38 challenges": (

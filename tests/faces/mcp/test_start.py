@@ -72,7 +72,7 @@ async def test_a_request_without_a_good_token_is_refused_before_anything_is_told
         ({"Origin": "null"}, 403),
     ],
 )
-async def test_a_stranger_s_page_gets_nothing_even_with_a_token_and_is_not_told_that_one_is_missing(
+async def test_a_stranger_s_page_gets_nothing_with_or_without_a_token(
     house: House, headers: dict[str, str], status: int
 ) -> None:
     async with httpx2.AsyncClient() as nobody, house.http() as alice:
