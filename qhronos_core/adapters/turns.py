@@ -1,15 +1,19 @@
-"""Whose turn it is, while more is due than is taken at once: the lanes are served one after another (F39).
+"""Whose turn it is, while more is due than is taken at once: creators are served one after another, and so are the
+destinations of each (F39, F35).
 
 The same in both stores. A look that leaves nothing behind takes the earliest due, whoever's they are; only when one was
-filled are the lanes asked for, in which something is due, and each given an equal share of the next. So one who has a million
-due delays others by a share, not by a million.
+filled are the lanes asked for, in which something is due, and each given its share of the next: an equal one for each creator, and
+of that for each of their destinations. So one who has a million due delays others by a share, not by a million; and a receiver
+that holds up ten thousand delays what goes elsewhere no more than that.
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
+
+from qhronos_core.domain.lanes import creator_of
 
 _OF_THE_TIME: Final = 20  # at most one part in so many goes into asking which lanes there are
 
@@ -20,8 +24,9 @@ class Turns:
 
     monotonic: Callable[[], float] = time.monotonic
     behind: bool = False
-    _lanes: tuple[int, ...] = ()
-    _last: int = -1
+    _lanes: set[int] = field(default_factory=set)  # that may have something due
+    _last_creator: int = -1
+    _last_lane: dict[int, int] = field(default_factory=dict)  # by creator
     _ask_again_at: float = 0.0
 
     @property
@@ -32,20 +37,41 @@ class Turns:
     def found(self, lanes: Sequence[int], *, since: float) -> None:
         """The lanes with something due, asked for at `since` of the monotonic clock."""
         now = self.monotonic()
-        self._lanes = tuple(sorted(lanes))
+        self._lanes = set(lanes)
+        creators = {creator_of(lane) for lane in lanes}
+        self._last_lane = {creator: lane for creator, lane in self._last_lane.items() if creator in creators}
         self._ask_again_at = now + _OF_THE_TIME * (now - since)
 
-    def next(self, limit: int) -> tuple[tuple[int, ...], int]:
-        """The lanes to take from now, and how many from each; none where all is one lane's, or nothing is left behind."""
+    def next(self, limit: int) -> dict[int, int]:
+        """How many to take from which lane now; nothing where all is one lane's, or nothing is left behind."""
         if not self.behind or len(self._lanes) < 2:
-            return (), limit
-        begin = next((place for place, lane in enumerate(self._lanes) if lane > self._last), 0)
-        chosen = (self._lanes[begin:] + self._lanes[:begin])[:limit]
-        self._last = chosen[-1]
-        return chosen, limit // len(chosen)
+            return {}
+        lanes_of: dict[int, list[int]] = defaultdict(list)
+        for lane in self._lanes:
+            lanes_of[creator_of(lane)].append(lane)
+        shares: dict[int, int] = {}
+        creators = _in_turn(lanes_of, after=self._last_creator)[:limit]
+        for creator in creators:
+            share = limit // len(creators)
+            lanes = _in_turn(lanes_of[creator], after=self._last_lane.get(creator, -1))[:share]
+            shares |= dict.fromkeys(lanes, share // len(lanes))
+            self._last_creator, self._last_lane[creator] = creator, lanes[-1]
+        return shares
 
-    def took(self, lanes: Sequence[int], *, shared: Sequence[int], share: int) -> bool:
-        """The lane of each row taken: whether there may be more at once. `shared`: the lanes it was taken from, if by lane."""
-        taken = Counter(lanes)
-        self.behind = any(taken[lane] >= share for lane in shared) if shared else len(lanes) >= share
+    def took(self, lanes: Sequence[int], *, limit: int, shares: Mapping[int, int]) -> bool:
+        """The lane of each row taken: whether there may be more at once. `shares`: how many were asked for from which lane, if any.
+
+        A lane that has not filled its share is empty until it is asked for again: the others' shares grow.
+        """
+        if shares:
+            taken = Counter(lanes)
+            self._lanes -= {lane for lane, share in shares.items() if taken[lane] < share}
+            self.behind = bool(self._lanes)
+        else:
+            self.behind = len(lanes) >= limit
         return self.behind
+
+
+def _in_turn(numbers: Mapping[int, object] | Sequence[int], *, after: int) -> list[int]:
+    """In order, from the one that follows `after`."""
+    return sorted(numbers, key=lambda number: (number <= after, number))

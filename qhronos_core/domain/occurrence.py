@@ -55,7 +55,7 @@ class Occurrence:
     inbox_at: set while an inbox item awaits its acknowledgement: when it was (last) handed over.
     ordinal: the nth planned instant of the event (from 1): what `max_occurrences` counts; 0 for a trigger.
     deliveries: how often an inbox item was claimed, over all rounds.
-    lane: where it waits while more is due than can be taken: the lanes are served in turn (F39).
+    lane: where it waits while more is due than can be taken (`lanes.py`).
     """
 
     id: OccurrenceId

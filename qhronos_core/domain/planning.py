@@ -7,10 +7,10 @@ occurrence plan the same way, with these functions. Everything further ahead is 
 from collections.abc import Set
 from datetime import datetime
 from typing import Final
-from zlib import crc32
 
 from qhronos_core.domain.event import Event
 from qhronos_core.domain.ids import occurrence_id
+from qhronos_core.domain.lanes import lane_of
 from qhronos_core.domain.occurrence import Cause, Occurrence
 from qhronos_core.domain.schedule import Timetable, names_instant
 
@@ -29,14 +29,6 @@ def timetable(event: Event) -> Timetable:
     )
 
 
-def lane_of(creator: str) -> int:
-    """One lane for all that a `sub` has made, so that none of them is kept waiting by what another has due.
-
-    Two may share one by chance, of two thousand million.
-    """
-    return crc32(creator.encode()) & 0x7FFF_FFFF
-
-
 def at_instant(event: Event, instant: datetime, ordinal: int, now: datetime) -> Occurrence:
     """The planned row of one instant."""
     return Occurrence(
@@ -49,7 +41,7 @@ def at_instant(event: Event, instant: datetime, ordinal: int, now: datetime) -> 
         due_at=instant,
         ordinal=ordinal,
         event_version=event.version,
-        lane=lane_of(event.created_by),
+        lane=lane_of(event),
     )
 
 
@@ -93,7 +85,7 @@ def triggered(event: Event, instant: datetime, now: datetime) -> Occurrence:
         cause=Cause.TRIGGER,
         advances=False,
         event_version=event.version,
-        lane=lane_of(event.created_by),
+        lane=lane_of(event),
     )
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qhronos_core.adapters.turns import Turns
+from qhronos_core.domain.lanes import creator_of
 
 
 class Watch:
@@ -16,39 +17,67 @@ class Watch:
         return self.at
 
 
+def lane(creator: int, destination: int) -> int:
+    return creator * 1024 + destination
+
+
+ADA_1, ADA_2, BOB_1, CYD_1 = lane(7, 1), lane(7, 2), lane(8, 1), lane(9, 1)
+
+
 def test_as_long_as_nothing_is_left_behind_nobody_is_asked_and_the_earliest_are_taken() -> None:
     turns = Turns(Watch())
-    assert not turns.took([7, 7, 8], shared=(), share=100)
+    assert not turns.took([ADA_1, ADA_1, BOB_1], limit=100, shares={})
     assert not turns.must_ask
-    assert turns.next(100) == ((), 100)
+    assert turns.next(100) == {}
 
 
-def test_after_a_full_look_each_lane_gets_an_equal_share() -> None:
+def test_after_a_full_look_each_creator_gets_an_equal_share() -> None:
     turns = Turns(Watch())
-    assert turns.took([7] * 100, shared=(), share=100)
+    assert turns.took([ADA_1] * 100, limit=100, shares={})
     assert turns.must_ask
-    turns.found([9, 7, 8], since=0.0)
-    assert turns.next(100) == ((7, 8, 9), 33)
+    turns.found([CYD_1, ADA_1, BOB_1], since=0.0)
+    assert turns.next(100) == {ADA_1: 33, BOB_1: 33, CYD_1: 33}
+
+
+def test_the_share_of_a_creator_is_that_of_all_its_destinations() -> None:
+    turns = Turns(Watch(), behind=True)
+    turns.found([ADA_1, ADA_2, BOB_1], since=0.0)
+    assert turns.next(100) == {ADA_1: 25, ADA_2: 25, BOB_1: 50}
 
 
 def test_one_lane_alone_is_taken_from_as_if_there_were_none() -> None:
     turns = Turns(Watch(), behind=True)
-    turns.found([7], since=0.0)
-    assert turns.next(100) == ((), 100)
+    turns.found([ADA_1], since=0.0)
+    assert turns.next(100) == {}
 
 
 def test_there_is_more_as_long_as_a_lane_has_filled_its_share() -> None:
     turns = Turns(Watch(), behind=True)
-    assert turns.took([7] * 50 + [8], shared=(7, 8), share=50)
-    assert not turns.took([7] * 49 + [8], shared=(7, 8), share=50)
+    turns.found([ADA_1, BOB_1], since=0.0)
+    assert turns.took([ADA_1] * 50 + [BOB_1], limit=100, shares={ADA_1: 50, BOB_1: 50})
+    assert not turns.took([ADA_1] * 99, limit=100, shares={})
     assert not turns.behind
+
+
+def test_a_lane_that_has_not_filled_its_share_leaves_it_to_the_others() -> None:
+    turns = Turns(Watch(), behind=True)
+    turns.found([ADA_1, BOB_1, CYD_1], since=0.0)
+    turns.took([ADA_1] * 30 + [BOB_1] * 29 + [CYD_1] * 30, limit=90, shares=turns.next(90))
+    assert turns.next(90) == {ADA_1: 45, CYD_1: 45}
+
+
+def test_a_lane_whose_turn_has_not_come_is_not_forgotten() -> None:
+    turns = Turns(Watch(), behind=True)
+    turns.found([ADA_1, BOB_1], since=0.0)
+    assert turns.took([], limit=1, shares=turns.next(1))
+    assert turns.behind
 
 
 def test_asking_takes_a_twentieth_of_the_time_at_most() -> None:
     watch = Watch()
     turns = Turns(watch, behind=True)
     watch.at = 0.5
-    turns.found([7, 8], since=0.0)
+    turns.found([ADA_1, BOB_1], since=0.0)
     watch.at = 10.4
     assert not turns.must_ask
     watch.at = 10.5
@@ -56,18 +85,26 @@ def test_asking_takes_a_twentieth_of_the_time_at_most() -> None:
 
 
 @given(
-    lanes=st.sets(st.integers(0, 2**31 - 1), min_size=2, max_size=40),
+    lanes=st.sets(st.builds(lane, st.integers(0, 5), st.integers(0, 1023)), min_size=2, max_size=40),
     limit=st.integers(1, 10),
-    looks=st.integers(1, 30),
+    looks=st.integers(1, 60),
 )
-def test_none_of_many_lanes_is_served_twice_more_than_another(lanes: set[int], limit: int, looks: int) -> None:
+def test_creators_have_their_turns_and_destinations_theirs_within_each(lanes: set[int], limit: int, looks: int) -> None:
     turns = Turns(Watch(), behind=True)
     turns.found(list(lanes), since=0.0)
-    served: Counter[int] = Counter(dict.fromkeys(lanes, 0))
+    by_lane, by_creator = Counter(dict.fromkeys(lanes, 0)), Counter({creator_of(one): 0 for one in lanes})
     for _ in range(looks):
-        chosen, share = turns.next(limit)
-        assert len(chosen) * share <= limit
-        served.update(dict.fromkeys(chosen, share))
-    assert max(served.values()) - min(served.values()) <= limit
-    if len(lanes) > limit:
-        assert max(served.values()) - min(served.values()) <= 1
+        shares = turns.next(limit)
+        assert 0 < sum(shares.values()) <= limit
+        assert min(shares.values()) > 0
+        by_lane.update(shares)
+        by_creator.update({creator_of(one) for one in shares})
+        turns.took(
+            list(Counter(shares).elements()), limit=limit, shares=shares
+        )  # there is more due in each than asked for
+    assert max(by_creator.values()) - min(by_creator.values()) <= 1
+    for creator in by_creator:
+        served = [times for one, times in by_lane.items() if creator_of(one) == creator]
+        assert max(served) - min(served) <= limit
+        if len(served) > limit:
+            assert max(served) - min(served) <= 1

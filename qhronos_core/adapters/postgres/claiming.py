@@ -92,12 +92,12 @@ LANES_DUE: Final[LiteralString] = f"""
                       AND (o.lease_until IS NULL OR o.lease_until <= (SELECT now FROM t)))
 """
 LOCK_OF_LANES: Final[LiteralString] = f"""
-    -- As LOCK_DUE, of each of some lanes. Served by occurrences_lane_idx alone, since only that has the order asked for:
+    -- As LOCK_DUE, a share from each of some lanes. Served by occurrences_lane_idx alone, since only that has the order asked for:
     -- `lane = ...` and an order of due_at would do for the other, which holds the whole flood before a lane's first row.
       WITH t AS MATERIALIZED (SELECT {NOW} AS now)
     SELECT t.now, due.*
       FROM t LEFT JOIN (
-               SELECT taken.* FROM unnest(%(lanes)s::int[]) AS turn (lane), LATERAL (
+               SELECT taken.* FROM unnest(%(lanes)s::int[], %(shares)s::int[]) AS turn (lane, share), LATERAL (
                    SELECT * FROM (
                        SELECT {OCCURRENCE} FROM occurrences AS o
                         WHERE (o.lane, o.due_at) >= (turn.lane, coalesce(%(floor)s::timestamptz, '-infinity'))
@@ -105,7 +105,7 @@ LOCK_OF_LANES: Final[LiteralString] = f"""
                           AND (o.lease_until IS NULL OR o.lease_until <= (SELECT now FROM t))
                         ORDER BY o.lane, o.due_at LIMIT 1000
                           FOR UPDATE SKIP LOCKED) AS earliest
-                    LIMIT %(limit)s) AS taken) AS due ON true
+                    LIMIT turn.share) AS taken) AS due ON true
 """
 VERSIONS: Final = "SELECT id, version, status FROM events WHERE id = ANY (%(events)s::uuid[])"
 _EVENTS: Final[LiteralString] = f"SELECT {EVENT} FROM events AS e WHERE e.id = ANY (%(events)s::uuid[])"
@@ -173,14 +173,15 @@ class Claiming:
             found = await transaction.rows(LANES_DUE, asked)
             self._turns.found([row[0] for row in found], since=began)
             began = time.monotonic()
-        lanes, share = self._turns.next(limit)
-        if lanes:
-            rows = await transaction.rows(LOCK_OF_LANES, {**asked, "lanes": list(lanes), "limit": share})
+        shares = self._turns.next(limit)
+        if shares:
+            of_lanes = {"lanes": list(shares), "shares": list(shares.values())}
+            rows = await transaction.rows(LOCK_OF_LANES, {**asked, **of_lanes})
         else:
             rows = await transaction.rows(LOCK_DUE, {**asked, "limit": limit})
         self._floor.looked(time.monotonic() - began)
         occurrences = [occurrence_of(row[1:]) for row in rows if row[1] is not None]
-        more = self._turns.took([occurrence.lane for occurrence in occurrences], shared=lanes, share=share)
+        more = self._turns.took([occurrence.lane for occurrence in occurrences], limit=limit, shares=shares)
         return rows[0][0], occurrences, more
 
     async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:

@@ -1,6 +1,7 @@
 """Taking what is due, settling what became of it, and taking from the inbox."""
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -107,13 +108,18 @@ class Claimer:
             began = self._turns.monotonic()
             lanes = orjson.loads(_one(connection, LANES_DUE, (stamp, stamp)))
             self._turns.found(lanes, since=began)
-        lanes, share = self._turns.next(limit)
-        if lanes:
-            taken = _one(connection, TAKE_OF_LANES, (orjson.dumps(lanes).decode(), stamp, stamp, share))
+        shares = self._turns.next(limit)
+        if not shares:
+            rows = _AS_TEXT.read(_one(connection, TAKE_DUE, (stamp, stamp, limit)))
         else:
-            taken = _one(connection, TAKE_DUE, (stamp, stamp, limit))
-        rows = _AS_TEXT.read(taken)
-        return rows, self._turns.took([row[_LANE] for row in rows], shared=lanes, share=share)
+            lanes_by_share: dict[int, list[int]] = defaultdict(list)  # a LIMIT cannot name a column
+            for lane, share in shares.items():
+                lanes_by_share[share].append(lane)
+            rows = []
+            for share, lanes in lanes_by_share.items():
+                taken = _one(connection, TAKE_OF_LANES, (orjson.dumps(lanes).decode(), stamp, stamp, share))
+                rows += _AS_TEXT.read(taken)
+        return rows, self._turns.took([row[_LANE] for row in rows], limit=limit, shares=shares)
 
     def _events_of(self, connection: sqlite3.Connection, at: Mapping[EventId, Sequence[Any]]) -> dict[EventId, Event]:
         """The events at the version and status just read; what is not at hand is read whole."""

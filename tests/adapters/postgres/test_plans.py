@@ -69,7 +69,7 @@ _STATEMENTS: Final[dict[str, tuple[LiteralString, dict[str, tuple[str, object]],
     "the lanes in which something is due": (claiming.LANES_DUE, _CLOCK, {_LANE_IDX}),
     "what is due in some lanes": (
         claiming.LOCK_OF_LANES,
-        {**_CLOCK, "lanes": ("int[]", "{1,2}"), "limit": ("bigint", 100)},
+        {**_CLOCK, "lanes": ("int[]", "{1,2}"), "shares": ("int[]", "{60,40}")},
         {_LANE_IDX},
     ),
     "the next due": (occurrences.NEXT_DUE, _CLOCK, {_DUE_IDX}),

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from qhronos_core.domain.event import Event, EventStatus, Overlap, Policies
+from qhronos_core.domain.event import Action, ActionType, Event, EventStatus, Overlap, Policies
 from qhronos_core.domain.ids import OccurrenceId, occurrence_id
 from qhronos_core.domain.journal import Cursor
+from qhronos_core.domain.lanes import lane_of
 from qhronos_core.domain.lifecycle import COMPLETED, DISPATCHED, DISPATCHING, FAILED, MISSED, PENDING
 from qhronos_core.domain.occurrence import Attempt, AttemptOutcome, Entry, EntryKind, Held, Move
 from qhronos_core.ports import Changes, Claimed, Due, EventSave, Gap, Store
@@ -98,8 +99,8 @@ async def test_the_earliest_due_are_taken_first_and_a_full_look_says_there_may_b
 async def test_under_a_flood_of_one_creator_the_lanes_are_served_in_turn(store: Store, clock: FakeClock) -> None:
     """F39: what one has due delays another by a share, not by all of it."""
     flood, other = an_event(created_by="ada"), an_event(created_by="bob")
-    floods = [an_occurrence(flood, after(seconds=place), lane=3) for place in range(30)]
-    others = [an_occurrence(other, after(minutes=1, seconds=place), lane=8) for place in range(3)]
+    floods = [an_occurrence(flood, after(seconds=place), lane=lane_of(flood)) for place in range(30)]
+    others = [an_occurrence(other, after(minutes=1, seconds=place), lane=lane_of(other)) for place in range(3)]
     await kept(store, flood, other, *floods, *others)
     clock.advance(2 * MINUTE)
 
@@ -114,6 +115,26 @@ async def test_under_a_flood_of_one_creator_the_lanes_are_served_in_turn(store: 
     while (found := await look(store, limit=4)).claims:
         rest += [claim.occurrence.scheduled_at for claim in found.claims]
     assert rest == [row.scheduled_at for row in floods[8:]]
+
+
+async def test_under_a_flood_to_one_receiver_the_creator_s_others_are_served_in_turn(
+    store: Store, clock: FakeClock
+) -> None:
+    """F35: what a receiver holds up delays what goes elsewhere by a share; another creator's share is not made smaller by it."""
+    down, up, other = (
+        an_event(created_by=creator, action=Action(ActionType.WEBHOOK, {"url": f"https://{host}.example/in?x=/"}))
+        for creator, host in (("ada", "down"), ("ada", "up"), ("bob", "up"))
+    )
+    floods = [an_occurrence(down, after(seconds=place), lane=lane_of(down)) for place in range(40)]
+    ups = [an_occurrence(up, after(minutes=1, seconds=place), lane=lane_of(up)) for place in range(10)]
+    others = [an_occurrence(other, after(minutes=1, seconds=place), lane=lane_of(other)) for place in range(10)]
+    await kept(store, down, up, other, *floods, *ups, *others)
+    clock.advance(2 * MINUTE)
+
+    await look(store, limit=8)
+    taken = Counter(claim.event.id for claim in (await look(store, limit=8)).claims)
+
+    assert taken == {down.id: 2, up.id: 2, other.id: 4}
 
 
 async def test_with_fewer_places_than_lanes_each_lane_has_its_turn(store: Store, clock: FakeClock) -> None:
