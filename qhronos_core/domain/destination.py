@@ -47,6 +47,7 @@ _URL: Final = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?",
     re.IGNORECASE | re.ASCII,  # without ASCII the long s, U+017F, would pass for an s
 )
+_ORIGIN: Final = re.compile("https?://[^/?]*", re.IGNORECASE | re.ASCII)
 _AUTHORITY: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>[1-9][0-9]{0,4}))?")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -154,6 +155,12 @@ def parse_url(text: str, *, policy: EgressPolicy, field: str = "url") -> Destina
         raise _refused(f"A URL has at most {URL_MOST:,} characters, those that need encoding encoded.", field)
     _judge_url(destination, policy, field)
     return destination
+
+
+def origin_of(text: str) -> str:
+    """Scheme and authority of a URL that passed the rules, as it was spelled but for case; of any other text all of it."""
+    found = _ORIGIN.match(text)
+    return found[0].lower() if found else text
 
 
 def judge(address: IPAddress, port: int, policy: EgressPolicy) -> None:

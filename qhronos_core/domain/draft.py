@@ -136,11 +136,14 @@ class DraftSecrets:
     hmac_secret: str | Unset | None = UNSET
     headers: Mapping[str, str] | Unset = UNSET
 
-    def headers_over(self, before: Mapping[str, str]) -> Mapping[str, str]:
+    def headers_over(self, before: Mapping[str, str], *, moved: bool = False) -> Mapping[str, str]:
         """The secret headers to keep, each MASK replaced by the value `before` has under that name (without case).
 
+        moved: the action goes to another origin than before. What is stored was given for that one: whoever may
+            edit an event could else have it sent to himself.
+
         Raises:
-            InvalidInputError: a MASK stands for a value that is not stored.
+            InvalidInputError: a MASK stands for a value that is not stored, or not for this origin.
         """
         if self.headers is UNSET:
             return before
@@ -149,6 +152,9 @@ class DraftSecrets:
         for name, value in self.headers.items():
             if value == MASK and name.lower() not in stored:
                 why = f"{MASK} stands for a stored value, and none is stored for this header. Send the value itself."
+                raise InvalidInputError.of(f"action.params.headers.{name}", why, code=field_readers.BAD_ACTION)
+            if value == MASK and moved:
+                why = f"The value stored was given for another scheme, host and port. Send it again instead of {MASK}."
                 raise InvalidInputError.of(f"action.params.headers.{name}", why, code=field_readers.BAD_ACTION)
             kept[name] = stored[name.lower()] if value == MASK else value
         return kept

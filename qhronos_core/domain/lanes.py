@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 from zlib import crc32
 
+from qhronos_core.domain.destination import origin_of
 from qhronos_core.domain.event import Event
 
 _DESTINATION_BITS: Final = 10
@@ -29,5 +30,5 @@ def creator_of(lane: int) -> int:
 
 @lru_cache(maxsize=10_000)
 def _lane(creator: str, destination: str) -> int:
-    origin = "/".join(destination.split("/", 3)[:3])  # of a URL as it is stored, scheme://authority
-    return crc32(creator.encode()) % _CREATORS * _DESTINATIONS + crc32(origin.encode()) % _DESTINATIONS
+    place = crc32(origin_of(destination).encode()) % _DESTINATIONS
+    return crc32(creator.encode()) % _CREATORS * _DESTINATIONS + place

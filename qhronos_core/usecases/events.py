@@ -11,6 +11,7 @@ import structlog
 
 from qhronos_core.domain import access, judgement, planning
 from qhronos_core.domain.access import READ, WRITE, Principal
+from qhronos_core.domain.destination import origin_of
 from qhronos_core.domain.draft import UNSET, Draft, Notice, changed_fields, read_fields, with_accepted_fixes
 from qhronos_core.domain.errors import (
     ConflictError,
@@ -294,7 +295,7 @@ class EventCases:
         if "action" in changed:
             await self._check_destination(event.action)
         before = self._keeper.open(was) if was.secrets is not None else EventSecrets()
-        event, secret = self._sealed(event, draft, before, now)
+        event, secret = self._sealed(event, draft, before, now, moved=_moved(was.action, event.action))
         plan = _Plan(was=was, event=event, now=now, actor=caller.sub)
         await self._replan(plan, draft, ruled=ruled, bounded=bool(_BOUNDS & changed.keys()))
         event = plan.event
@@ -489,8 +490,10 @@ class EventCases:
             min_interval=self._rules.min_interval,
         )
 
-    def _sealed(self, event: Event, draft: Draft, before: EventSecrets, now: datetime) -> tuple[Event, str | None]:
-        """The event with its secrets sealed, and a signing secret that was made here."""
+    def _sealed(
+        self, event: Event, draft: Draft, before: EventSecrets, now: datetime, *, moved: bool = False
+    ) -> tuple[Event, str | None]:
+        """The event with its secrets sealed, and a signing secret that was made here. `moved`: as `headers_over` has it."""
         signs = event.action.type is ActionType.WEBHOOK
         secret, made = before.hmac_secret, None
         given = draft.secrets.hmac_secret
@@ -502,7 +505,7 @@ class EventCases:
         if before.hmac_secret is not None and secret != before.hmac_secret:
             retired = (*retired, (before.hmac_secret, now + SECRET_OVERLAP))
         retired = tuple((old, until) for old, until in retired if until > now and old != secret)[-SIGN_ALONG:]
-        headers = before.headers if draft.secrets.headers is UNSET else draft.secrets.headers_over(before.headers)
+        headers = draft.secrets.headers_over(before.headers, moved=moved)
         secrets = EventSecrets(secret, retired, headers)
         if secrets == before:
             return event, None
@@ -631,6 +634,11 @@ class ChainTooLongError(ConflictError):
             f"Events that schedule events have gone on for {CHAIN_LIMIT} quick links. Schedule it over an hour ahead, "
             "or let a person start it."
         )
+
+
+def _moved(was: Action, now: Action) -> bool:
+    """Whether another origin is called."""
+    return origin_of(str(was.params.get("url"))) != origin_of(str(now.params.get("url")))
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from qhronos_core.domain.access import Principal
 from qhronos_core.domain.draft import meant_by
 from qhronos_core.domain.errors import Fault, InvalidInputError, NothingToDoError, OccurrenceNotFoundError
 from qhronos_core.domain.lifecycle import State
-from qhronos_core.domain.schedule import say_instant
+from qhronos_core.domain.schedule import parse_instant, say_instant
 from qhronos_core.domain.schedule.durations import read_duration
 from qhronos_core.ports import InboxQuery
 from qhronos_core.wiring import Core
@@ -149,7 +149,8 @@ def changed_fields(changes: Arguments, do: str | None, until: str | None, now: d
     refuse_unknown(changes, CHANGEABLE, within="changes")
     fields = event_fields(changes)
     if until is not None and do not in ("pause", "snooze"):
-        fix = [{"do": "pause"}, {"do": "snooze"}] if do is None else [{"until": None}]
+        when = {} if _is_to_come(until, now) else {"until": "1h"}
+        fix = [{"do": "pause", **when}, {"do": "snooze", **when}] if do is None else [{"until": None}]
         raise InvalidInputError.of("until", "Only with do: pause or snooze.", fix=fix)
     if do == "pause":
         length = read_duration(until)
@@ -165,6 +166,16 @@ def changed_fields(changes: Arguments, do: str | None, until: str | None, now: d
             raise InvalidInputError.of("until", "Until when? An instant, or how long.", fix=[{"until": "1h"}])
         fields["snooze"] = until
     return fields
+
+
+def _is_to_come(until: str, now: datetime) -> bool:
+    """Whether this is a length, or an instant later than now in whatever zone."""
+    if isinstance(read_duration(until), timedelta):
+        return True
+    try:
+        return parse_instant(until, field="until", timezone="UTC") > now
+    except InvalidInputError:
+        return False
 
 
 # --- and back ---------------------------------------------------------------------------------------

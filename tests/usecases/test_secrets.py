@@ -109,3 +109,46 @@ async def test_an_event_that_signs_nothing_has_none(secretly: Secretly) -> None:
     assert await secretly.changes(event, hmac_secret=None) is None
     changed, told = await secretly.makes(action={"type": "inbox"})
     assert await secretly.changes(changed, action=HOOK) is not None
+
+
+# --- secret headers -------------------------------------------------------------------------------
+
+
+def call(url: str, **headers: str) -> dict[str, Any]:
+    return {"type": "apicall", "params": {"url": url, "headers": headers, "secret_headers": ["X-Key"]}}
+
+
+@pytest.mark.parametrize("url", ["https://a.example/other", "https://a.example?x=1", "HTTPS://A.example/in"])
+async def test_a_stored_header_goes_on_to_the_origin_it_was_given_for(secretly: Secretly, url: str) -> None:
+    event, _ = await secretly.makes(action=call("https://a.example/in", **{"X-Key": "canary"}))
+    await secretly.changes(event, action=call(url, **{"X-Key": "***"}))
+    assert (await secretly.secrets(event)).headers == {"X-Key": "canary"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://evil.example/in", "http://a.example/in", "https://a.example:8443/in", "https://a.example.evil.example/in"],
+)
+async def test_a_stored_header_is_never_sent_to_another_origin_by_who_does_not_know_it(
+    secretly: Secretly, url: str
+) -> None:
+    event, _ = await secretly.makes(action=call("https://a.example/in", **{"X-Key": "canary"}))
+    for dry_run in (True, False):
+        with pytest.raises(InvalidInputError) as refused:
+            await secretly.cases.update(
+                event.id, {"action": call(url, **{"X-Key": "***"})}, caller=OWNER, dry_run=dry_run
+            )
+        assert [fault.field for fault in refused.value.faults] == ["action.params.headers.X-Key"]
+        assert "Send it again" in refused.value.faults[0].why
+    assert await secretly.world.store.events.get(event.id) == event
+    await secretly.changes(event, action=call(url, **{"X-Key": "new"}))
+    assert (await secretly.secrets(event)).headers == {"X-Key": "new"}
+
+
+async def test_a_stored_header_is_forgotten_where_the_action_no_longer_names_it(secretly: Secretly) -> None:
+    """So that it cannot be had by way of another action."""
+    event, _ = await secretly.makes(action=call("https://a.example/in", **{"X-Key": "canary"}))
+    await secretly.changes(event, action={"type": "inbox"})
+    assert (await secretly.secrets(event)).headers == {}
+    with pytest.raises(InvalidInputError):
+        await secretly.changes(event, action=call("https://a.example/in", **{"X-Key": "***"}))

@@ -32,6 +32,8 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("update_event", {"event_id": "k", "changes": {"action": "x.example"}}, "invalid_action", "changes.action"),
     ("update_event", {"event_id": "k", "do": "snooze"}, "invalid_argument", "until"),
     ("update_event", {"event_id": "k", "until": "1h"}, "invalid_argument", "until"),
+    ("update_event", {"event_id": "k", "until": "x"}, "invalid_argument", "until"),
+    ("update_event", {"event_id": "k", "until": "2001-01-01T00:00:00Z"}, "invalid_argument", "until"),
     ("update_event", {"event_id": "k", "do": "resume", "until": "1h"}, "invalid_argument", "until"),
     ("update_event", {"event_id": "k"}, "nothing_to_do", None),
     ("list_events", {"limit": 51}, "invalid_argument", "limit"),
