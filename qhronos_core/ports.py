@@ -361,16 +361,14 @@ class Tokens(Protocol):
 
 
 class Waits(Protocol):
-    async def add(self, wait: Wait) -> None: ...
+    async def start(self, wait: Wait, *, most: int) -> bool:
+        """Keep it. False, and nothing kept: its holder has `most` already that go on and have not run out."""
+        ...
 
     async def get(self, wait_id: UUID) -> Wait | None: ...
 
     async def end(self, wait_id: UUID, state: WaitState, *, answer: Mapping[str, Any] | None = None) -> Wait | None:
         """End a working wait; the row as it is then. One that has ended stays as it is."""
-        ...
-
-    async def working(self, holder: str) -> int:
-        """How many of this holder's waits go on and have not run out."""
         ...
 
 

@@ -54,11 +54,10 @@ class WaitCases:
         """
         if await self._store.occurrences.waiting(query, access.reach(caller, WRITE)):
             return None
-        if await self._store.waits.working(caller.holder) >= WAITS:
-            raise TooManyWaitsError()
         now = await self._store.now()
         wait = Wait(new_id(now), caller.holder, query, created_at=now, updated_at=now, ends_at=now + length)
-        await self._store.waits.add(wait)
+        if not await self._store.waits.start(wait, most=WAITS):
+            raise TooManyWaitsError()
         return wait
 
     async def get(self, wait_id: UUID, *, caller: Principal) -> Wait:

@@ -127,7 +127,12 @@ async def test_a_stored_header_goes_on_to_the_origin_it_was_given_for(secretly: 
 
 @pytest.mark.parametrize(
     "url",
-    ["https://evil.example/in", "http://a.example/in", "https://a.example:8443/in", "https://a.example.evil.example/in"],
+    [
+        "https://evil.example/in",
+        "http://a.example/in",
+        "https://a.example:8443/in",
+        "https://a.example.evil.example/in",
+    ],
 )
 async def test_a_stored_header_is_never_sent_to_another_origin_by_who_does_not_know_it(
     secretly: Secretly, url: str

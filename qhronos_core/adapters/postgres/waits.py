@@ -27,8 +27,10 @@ _END: Final[LiteralString] = f"""
      RETURNING {_WAIT})
     SELECT {_WAIT} FROM ended UNION ALL SELECT {_WAIT} FROM waits WHERE id = %(id)s LIMIT 1
 """
-_WORKING: Final[LiteralString] = f"""
-    SELECT count(*) FROM waits WHERE holder = %(holder)s AND state = 'working' AND ends_at > (SELECT {NOW})
+_LOCK_HOLDER: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%(holder)s, 5))"
+_OTHERS: Final[LiteralString] = f"""
+    SELECT count(*) FROM waits
+     WHERE holder = %(holder)s AND state = 'working' AND ends_at > (SELECT {NOW}) AND id <> %(id)s
 """
 # The row is locked: of two looks at one wait the second meets what the first has claimed for it.
 _LOCK: Final = """
@@ -44,8 +46,9 @@ class PostgresWaits:
         self._connections = connections
         self._time = time
 
-    async def add(self, wait: Wait) -> None:
+    async def start(self, wait: Wait, *, most: int) -> bool:
         parameters = {
+            **self._time.parameter(),
             "id": wait.id,
             "holder": wait.holder,
             "query": inbox_query_json(wait.query),
@@ -57,11 +60,15 @@ class PostgresWaits:
             "answer": None if wait.answer is None else as_json(wait.answer),
         }
 
-        async def work(transaction: Transaction) -> None:
+        async def work(transaction: Transaction) -> bool:
+            await transaction.rows(_LOCK_HOLDER, parameters)
+            if (await transaction.rows(_OTHERS, parameters))[0][0] >= most:
+                return False
             await transaction.send(_ADD, parameters)
             await transaction.seal()
+            return True
 
-        await self._connections.transaction(work)
+        return await self._connections.transaction(work)
 
     async def get(self, wait_id: UUID) -> Wait | None:
         rows = await self._connections.rows(_GET, {"id": wait_id})
@@ -72,9 +79,6 @@ class PostgresWaits:
         parameters = {**self._time.parameter(), "id": wait_id, "state": state.value, "answer": told}
         rows = await self._connections.rows(_END, parameters)
         return _wait_of(rows[0]) if rows else None
-
-    async def working(self, holder: str) -> int:
-        return int((await self._connections.rows(_WORKING, {**self._time.parameter(), "holder": holder}))[0][0])
 
 
 async def may_claim(transaction: Transaction, wait_id: UUID) -> bool:

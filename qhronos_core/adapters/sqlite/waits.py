@@ -26,6 +26,7 @@ _NAMES: Final = (
     "answer",
 )
 _READ: Final = f"SELECT {columns(_NAMES)} FROM waits WHERE id = ?"
+_GOING: Final = "SELECT count(*) FROM waits WHERE holder = ? AND state = 'working' AND ends_at > ?"
 _ADD: Final = f"INSERT INTO waits ({columns(_NAMES)}) VALUES ({marks(len(_NAMES))})"
 _END: Final = "UPDATE waits SET state = ?, answer = ?, updated_at = ? WHERE id = ? AND state = 'working'"
 
@@ -38,9 +39,15 @@ class SqliteWaits:
         self._writer = writer
         self._clock = clock
 
-    async def add(self, wait: Wait) -> None:
-        row = _row(wait)
-        await self._writer.write(lambda connection: connection.execute(_ADD, row).rowcount)
+    async def start(self, wait: Wait, *, most: int) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            (going,) = connection.execute(_GOING, (wait.holder, microseconds(self._clock.now()))).fetchone()
+            if going >= most:
+                return False
+            connection.execute(_ADD, _row(wait))
+            return True
+
+        return await self._writer.write(work)
 
     async def get(self, wait_id: UUID) -> Wait | None:
         return await self._readers.read(lambda connection: _read(connection, wait_id))
@@ -53,11 +60,6 @@ class SqliteWaits:
             return _read(connection, wait_id)
 
         return await self._writer.write(work)
-
-    async def working(self, holder: str) -> int:
-        sql = "SELECT count(*) FROM waits WHERE holder = ? AND state = 'working' AND ends_at > ?"
-        now = microseconds(self._clock.now())
-        return int(await self._readers.read(lambda connection: connection.execute(sql, (holder, now)).fetchone()[0]))
 
 
 def may_claim(connection: sqlite3.Connection, wait_id: UUID) -> bool:
