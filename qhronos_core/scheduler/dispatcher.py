@@ -335,9 +335,11 @@ class Dispatcher:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 2.0)
             except Exception as error:
-                for future in futures:
-                    if not future.done():
-                        future.set_exception(error)
+                if len(moves) > 1:  # one of them cannot be written: the others can
+                    for move, future in zip(moves, futures, strict=True):
+                        await self._write([move], [future])
+                elif not futures[0].done():
+                    futures[0].set_exception(error)
                 return
         self._tally.wrote(len(moves), len(applied), self._clock.monotonic() - began)
         refused = len(moves) - len(applied)

@@ -279,6 +279,32 @@ async def test_an_answer_that_the_end_of_the_drain_meets_while_it_is_written_is_
     assert await world.state_of(occurrence) is COMPLETED
 
 
+async def test_an_outcome_that_cannot_be_written_takes_no_other_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that share its transaction would be sent again when their leases lapse (P3)."""
+    await many_due(world, 5)
+    settle, gate = world.store.settle, Gate()
+    bad: list[Any] = []
+
+    async def choking(moves: Any) -> Any:
+        if any(move.was.id in bad for move in moves):
+            raise RuntimeError("a bug")
+        return await settle(moves)
+
+    monkeypatch.setattr(world.store, "settle", choking)
+    world.courier.will(*[gate] * 5)
+    dispatcher = dispatcher_of(world)
+    claimed = await dispatcher.claim()
+    rows = [claim.occurrence for claim in claimed.claims]
+    bad.append(rows[2].id)
+    await gate.holds(5)
+    gate.let_through()
+    await dispatcher.drain()
+    states = [await world.state_of(row) for row in rows]
+    assert states == [COMPLETED, COMPLETED, DISPATCHING, COMPLETED, COMPLETED]
+
+
 async def test_a_courier_that_crashes_is_an_attempt_without_an_answer(world: World) -> None:
     occurrence = await world.occurrence(scheduled_at=NOON)
 
