@@ -11,6 +11,7 @@ A run of load W5000 under a nemesis is `under_load(nemesis)`. What the machine l
 
 import asyncio
 import importlib
+import math
 import pkgutil
 import random
 import time
@@ -296,6 +297,10 @@ async def judged(scene: Scene, wanted: Sequence[Wanted], *, within: float = 120)
     if log:
         found.p99_late, found.worst_late = lateness_of(log)
         scene.figures["worst late"] = f"{found.worst_late:.1f} s"
+    for odd in verdict.unexplained:
+        gap = min((since - odd.answered_at for since, _ in blows if since > odd.answered_at), default=math.inf)
+        tries = [f"{each['node']} {each['started_at']} {each['outcome']}" for each in attempts.get(odd.webhook_id, ())]
+        scene.broken.append(f"{odd.webhook_id} answered {gap:.2f} s too early for the next fault: {', '.join(tries)}")
     found.must(verdict.clean(), str(verdict))
     return found
 
