@@ -59,12 +59,12 @@ class ScriptedCourier:
 class OpenHosts:
     """No caps, no breaker."""
 
-    def admit(self, host: str, now: datetime) -> datetime | None:
+    def admit(self, host: str, now: datetime, *, creator: int) -> datetime | None:
         return None
 
-    def report(self, host: str, *, answered: bool, now: datetime) -> None: ...
+    def report(self, host: str, *, creator: int, answered: bool, now: datetime) -> None: ...
 
-    def withdraw(self, host: str) -> None: ...
+    def withdraw(self, host: str, *, creator: int) -> None: ...
 
     def lends(self, host: str) -> bool:
         return False

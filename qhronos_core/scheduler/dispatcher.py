@@ -13,6 +13,7 @@ from qhronos_core.domain import judgement
 from qhronos_core.domain.errors import UnavailableError
 from qhronos_core.domain.event import ActionType, Event
 from qhronos_core.domain.ids import OccurrenceId
+from qhronos_core.domain.lanes import creator_of
 from qhronos_core.domain.lifecycle import PENDING
 from qhronos_core.domain.occurrence import AttemptOutcome, Move, Occurrence
 from qhronos_core.failpoints import failpoint
@@ -68,13 +69,13 @@ class CarefulJudge:
 class Hosts(Protocol):
     """Caps and breakers per destination: whether a send may begin now, or not before when."""
 
-    def admit(self, host: str, now: datetime) -> datetime | None:
-        """None: go on, and report. An instant: not now; the claim is given back until then."""
+    def admit(self, host: str, now: datetime, *, creator: int) -> datetime | None:
+        """None: go on, and report. An instant: not now; the claim is given back until then. `creator`: whose send it is."""
         ...
 
-    def report(self, host: str, *, answered: bool, now: datetime) -> None: ...
+    def report(self, host: str, *, creator: int, answered: bool, now: datetime) -> None: ...
 
-    def withdraw(self, host: str) -> None:
+    def withdraw(self, host: str, *, creator: int) -> None:
         """An admitted send that was never made."""
         ...
 
@@ -224,7 +225,11 @@ class Dispatcher:
         event, occurrence = claim.event, claim.occurrence
         courier = self._couriers.get(event.action.type)
         host = courier.host_of(event) if courier else None
-        if host is not None and (not_before := self._hosts.admit(host, self._clock.now())) is not None:
+        creator = creator_of(occurrence.lane)
+        if (
+            host is not None
+            and (not_before := self._hosts.admit(host, self._clock.now(), creator=creator)) is not None
+        ):
             now = self._clock.now()
             if self._others_may_try(occurrence) and self._hosts.lends(host):
                 not_before = min(not_before, now + OTHERS_TRY_AFTER)
@@ -247,10 +252,10 @@ class Dispatcher:
                 return judgement.left_to_others(occurrence, at=self._clock.now())
             reported = True
             if host is not None:
-                self._hosts.report(host, answered=_answered(outcome), now=self._clock.now())
+                self._hosts.report(host, creator=creator, answered=_answered(outcome), now=self._clock.now())
         finally:
             if host is not None and not reported:
-                self._hosts.withdraw(host)
+                self._hosts.withdraw(host, creator=creator)
         failpoint("after_send_before_record")
         return judgement.settled(event, occurrence, outcome, at=self._clock.now(), node=self._settings.node)
 

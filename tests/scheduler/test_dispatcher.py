@@ -48,7 +48,7 @@ class FullHosts(OpenHosts):
     def __init__(self, until: datetime) -> None:
         self.until = until
 
-    def admit(self, host: str, now: datetime) -> datetime | None:
+    def admit(self, host: str, now: datetime, *, creator: int) -> datetime | None:
         return self.until
 
 
@@ -381,7 +381,7 @@ async def test_secrets_that_were_tampered_with_are_an_attempt_without_an_answer(
 class ShutHosts(OpenHosts):
     """Every breaker is open, for a minute more."""
 
-    def admit(self, host: str, now: datetime) -> datetime | None:
+    def admit(self, host: str, now: datetime, *, creator: int) -> datetime | None:
         return now + timedelta(minutes=1)
 
     def lends(self, host: str) -> bool:

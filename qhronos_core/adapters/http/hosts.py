@@ -4,10 +4,12 @@ One cap is on sends at once; another, where it is set, on how many begin within 
 
 Waiting costs no attempt: a send that is not admitted is given back until the instant named here. Those instants are
 spread, at the pace at which the destination has been answering, so that ten thousand that wait for one host neither
-return in one storm nor are claimed and given back over and over. Each node keeps its own count.
+return in one storm nor are claimed and given back over and over. Each creator has a line of its own there, and while several
+wait none holds more than its share of the places: a flood to a host that many use delays the others by a share. Each node
+keeps its own count.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,6 +24,7 @@ WAIT_MOST: Final = timedelta(seconds=30)  # beyond what it waits for: an estimat
 _FIRST_GUESS: Final = timedelta(milliseconds=100)  # how long a send takes, until it is known
 _LEAST_PACE: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
+_TAKEN_WITHIN: Final = timedelta(seconds=1)  # what may be tried again is claimed: its place is kept for it until then
 _REMEMBERED: Final = 10_000
 _FORGET_AFTER: Final = timedelta(hours=1)
 
@@ -34,7 +37,8 @@ class _Host:
     open_until: datetime | None = None  # None: the breaker is closed
     wait: timedelta = FIRST_PROBE_AFTER  # before the next probe, if this one fails
     lent: int = 0  # left to other nodes since it opened, or since the last probe
-    given: datetime | None = None  # the latest instant given to one that waits
+    given: dict[int, datetime] = field(default_factory=dict)  # the latest instant given to one that waits, by creator
+    holding: Counter[int] = field(default_factory=Counter)  # of `under_way`, by creator
     begun: deque[datetime] = field(default_factory=deque)  # of the last second; kept where there is a cap on them
     seen: datetime | None = None
 
@@ -62,7 +66,7 @@ class Hosts:
         self._unanswered = 0  # sends in a row, to whatever host
         self._unanswered_at: datetime | None = None  # the last of them
 
-    def admit(self, host: str, now: datetime) -> datetime | None:
+    def admit(self, host: str, now: datetime, *, creator: int = 0) -> datetime | None:
         """None: send, and report. Else the instant before which this one is not to be tried again, always later than `now`."""
         state = self._hosts.get(host)
         if state is None:
@@ -71,24 +75,28 @@ class Hosts:
         state.seen = now
         if state.open_until is not None:
             if now < state.open_until:
-                return self._turn(state, not_before=state.open_until)
+                return self._turn(state, creator, not_before=state.open_until)
             if state.under_way:  # one probe at a time
-                return self._turn(state, not_before=now + max(state.takes, timedelta(seconds=1)))
+                return self._turn(state, creator, not_before=now + max(state.takes, timedelta(seconds=1)))
         address = self._address_of(host)
         if len(state.under_way) >= self._per_host or (
             address is not None and self._at_address.get(address, 0) >= self._per_host
         ):
-            return self._turn(state, not_before=now + self._pace(state))
+            return self._turn(state, creator, not_before=now + self._pace(state))
+        if state.given and state.holding[creator] >= self._share(state, creator, now):
+            return self._turn(state, creator, not_before=now + self._pace(state))
         if self._per_second and (begins := self._within_its_rate(state, now)) > now:
-            return self._turn(state, not_before=begins)
+            return self._turn(state, creator, not_before=begins)
         state.under_way.append((now, address))
+        state.holding[creator] += 1
+        self._leave(state, creator, now)
         if address is not None:
             self._at_address[address] = self._at_address.get(address, 0) + 1
         return None
 
-    def report(self, host: str, *, answered: bool, now: datetime) -> None:
+    def report(self, host: str, *, creator: int = 0, answered: bool, now: datetime) -> None:
         """An admitted send is over. `answered`: the host is up, whatever it said."""
-        state, began = self._ended(host)
+        state, began = self._ended(host, creator)
         state.takes += (max(now - began, timedelta(0)) - state.takes) / 8
         self._unanswered = 0 if answered else self._unanswered + 1
         self._unanswered_at = None if answered else now
@@ -101,9 +109,9 @@ class Hosts:
             state.open_until, state.lent = now + state.wait, 0
             state.wait = min(state.wait * 2, PROBE_AFTER_MOST)
 
-    def withdraw(self, host: str) -> None:
+    def withdraw(self, host: str, *, creator: int = 0) -> None:
         """An admitted send was never made: nothing was learned."""
-        self._ended(host)
+        self._ended(host, creator)
 
     def breakers_open(self) -> int:
         """How many hosts are sent nothing but a probe now and then."""
@@ -122,10 +130,13 @@ class Hosts:
         at = self._unanswered_at
         return self._unanswered >= FAILURES_TO_OPEN and at is not None and now - at < FIRST_PROBE_AFTER
 
-    def _ended(self, host: str) -> tuple[_Host, datetime]:
+    def _ended(self, host: str, creator: int) -> tuple[_Host, datetime]:
         # Sends of one host are not told apart: the sums are right, and the mean of their lengths.
         state = self._hosts[host]
         began, address = state.under_way.popleft()
+        state.holding[creator] -= 1
+        if not state.holding[creator]:
+            del state.holding[creator]
         if address is not None:
             self._at_address[address] -= 1
             if not self._at_address[address]:
@@ -146,13 +157,28 @@ class Hosts:
         pace = max(state.takes / self._per_host, _LEAST_PACE)
         return max(pace, _SECOND / self._per_second) if self._per_second else pace
 
-    def _turn(self, state: _Host, *, not_before: datetime) -> datetime:
-        """The next place in the line of those that wait: the first has `not_before` itself."""
-        if state.given is None or state.given < not_before:
-            state.given = not_before
+    def _share(self, state: _Host, creator: int, now: datetime) -> int:
+        """How many places one creator may hold while others wait for theirs."""
+        others = sum(given >= now - _TAKEN_WITHIN for waiting, given in state.given.items() if waiting != creator)
+        return -(-self._per_host // (1 + others))
+
+    def _turn(self, state: _Host, creator: int, *, not_before: datetime) -> datetime:
+        """The next place in the creator's line of those that wait: the first has `not_before` itself."""
+        given = state.given.get(creator)
+        if given is None or given < not_before:
+            given = not_before
         else:
-            state.given = min(state.given + self._pace(state), not_before + WAIT_MOST)
-        return state.given
+            lines = sum(latest >= not_before for latest in state.given.values())
+            given = min(given + lines * self._pace(state), not_before + WAIT_MOST)
+        state.given[creator] = given
+        return given
+
+    def _leave(self, state: _Host, creator: int, now: datetime) -> None:
+        """One of a creator's line has come and is let through: if it was the last, the line is gone; so are those nobody came back of."""
+        if state.given and state.given.get(creator, now) <= now:
+            state.given.pop(creator, None)
+            for waiting in [waiting for waiting, given in state.given.items() if given < now - _TAKEN_WITHIN]:
+                del state.given[waiting]
 
     def _make_room(self, now: datetime) -> None:
         if len(self._hosts) < self._room:

@@ -1,6 +1,9 @@
 """Caps and the breaker, with time as an argument: nothing here waits."""
 
 from datetime import UTC, datetime, timedelta
+from heapq import heapify, heappop, heappush
+from itertools import count
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -227,6 +230,53 @@ def test_a_host_that_fails_half_the_time_is_always_tried_again(answers: list[boo
     assert sent == len(answers)
 
 
+def test_while_another_waits_none_holds_more_than_its_share_of_the_places() -> None:
+    hosts = Hosts(4)
+    assert [hosts.admit("a", NOON, creator=1) for _ in range(4)] == [None] * 4
+    turn = hosts.admit("a", NOON, creator=2)
+    assert turn is not None
+    hosts.report("a", creator=1, answered=True, now=turn)
+    assert hosts.admit("a", turn, creator=1) is not None  # three are its own, and two would be its share
+    assert hosts.admit("a", turn, creator=2) is None
+    hosts.report("a", creator=1, answered=True, now=turn)
+    assert hosts.admit("a", turn, creator=1) is None  # nobody else waits now
+
+
+def test_a_place_is_not_kept_for_who_does_not_come_back() -> None:
+    hosts = Hosts(2)
+    assert [hosts.admit("a", NOON, creator=1) for _ in range(2)] == [None] * 2
+    assert hosts.admit("a", NOON, creator=2) is not None
+    for _ in range(2):
+        hosts.report("a", creator=1, answered=True, now=NOON + SECOND)
+    assert [hosts.admit("a", NOON + 5 * SECOND, creator=1) for _ in range(2)] == [None] * 2
+
+
+@pytest.mark.parametrize("tenants", [1, 4])
+def test_a_flood_to_a_host_that_many_use_delays_the_others_by_a_share(tenants: int) -> None:
+    """Two thousand of one creator wait for ten places and 0.1 s each; every other sends there now and then."""
+    hosts, number, chance = Hosts(10), count(), Random(7)
+    to_come = [(NOON, next(number), 0, NOON) for _ in range(2000)]
+    for creator in range(1, 1 + tenants):
+        instants = [NOON + SECOND * (1 + place * 0.7) for place in range(20)]
+        to_come += [(at, next(number), creator, at) for at in instants]
+    heapify(to_come)
+    under_way: list[tuple[datetime, int, int]] = []
+    waited: dict[bool, list[timedelta]] = {True: [], False: []}
+    while to_come:
+        now, _, creator, wanted = heappop(to_come)
+        while under_way and under_way[0][0] <= now:
+            ended, _, whose = heappop(under_way)
+            hosts.report("a", creator=whose, answered=True, now=ended)
+        turn = hosts.admit("a", now, creator=creator)
+        if turn is not None:
+            heappush(to_come, (turn, next(number), creator, wanted))
+            continue
+        heappush(under_way, (now + SECOND * chance.uniform(0.02, 0.18), next(number), creator))
+        waited[creator == 0].append(now - wanted)
+    assert max(waited[False]) < SECOND / 2
+    assert max(waited[True]) < SECOND * 30  # 20 s alone
+
+
 class Traffic(RuleBasedStateMachine):
     """Any interleaving of sends, ends and time, checked against a plain count."""
 
@@ -237,30 +287,34 @@ class Traffic(RuleBasedStateMachine):
         self.hosts = Hosts(self.PER_HOST, address_of={"a": "x", "b": "x"}.get)
         self.now = NOON
         self.under_way = {"a": 0, "b": 0, "c": 0}
+        self.of_creators: list[tuple[str, int]] = []
         self.failures = {"a": 0, "b": 0, "c": 0}
 
-    @rule(host=st.sampled_from("abc"))
-    def send(self, host: str) -> None:
-        later = self.hosts.admit(host, self.now)
+    @rule(host=st.sampled_from("abc"), creator=st.integers(1, 3))
+    def send(self, host: str, creator: int) -> None:
+        later = self.hosts.admit(host, self.now, creator=creator)
         if later is None:
             self.under_way[host] += 1
+            self.of_creators.append((host, creator))
             if self.failures[host] >= FAILURES_TO_OPEN:
                 assert self.under_way[host] == 1  # a probe is alone
         else:
             assert self.now < later <= self.now + PROBE_AFTER_MOST + WAIT_MOST
 
-    @rule(host=st.sampled_from("abc"), answered=st.booleans())
-    def end(self, host: str, answered: bool) -> None:
-        if self.under_way[host]:
-            self.under_way[host] -= 1
-            self.hosts.report(host, answered=answered, now=self.now)
-            self.failures[host] = 0 if answered else self.failures[host] + 1
+    @precondition(lambda self: self.of_creators)
+    @rule(data=st.data(), answered=st.booleans())
+    def end(self, data: st.DataObject, answered: bool) -> None:
+        host, creator = self.of_creators.pop(data.draw(st.integers(0, len(self.of_creators) - 1)))
+        self.under_way[host] -= 1
+        self.hosts.report(host, creator=creator, answered=answered, now=self.now)
+        self.failures[host] = 0 if answered else self.failures[host] + 1
 
-    @rule(host=st.sampled_from("abc"))
-    def give_up(self, host: str) -> None:
-        if self.under_way[host]:
-            self.under_way[host] -= 1
-            self.hosts.withdraw(host)
+    @precondition(lambda self: self.of_creators)
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        host, creator = self.of_creators.pop(data.draw(st.integers(0, len(self.of_creators) - 1)))
+        self.under_way[host] -= 1
+        self.hosts.withdraw(host, creator=creator)
 
     @rule(seconds=st.integers(0, 400))
     def pass_time(self, seconds: int) -> None:
