@@ -226,10 +226,7 @@ class Dispatcher:
         courier = self._couriers.get(event.action.type)
         host = courier.host_of(event) if courier else None
         creator = creator_of(occurrence.lane)
-        if (
-            host is not None
-            and (not_before := self._hosts.admit(host, self._clock.now(), creator=creator)) is not None
-        ):
+        if host is not None and (not_before := self._hosts.admit(host, self._clock.now(), creator=creator)) is not None:
             now = self._clock.now()
             if self._others_may_try(occurrence) and self._hosts.lends(host):
                 not_before = min(not_before, now + OTHERS_TRY_AFTER)
