@@ -1,6 +1,6 @@
 """What the core needs from outside, as promises in prose."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -530,8 +530,12 @@ class Store(Protocol):
         """
         ...
 
-    async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
+    async def claim_due(
+        self, *, node: str, lease: timedelta, limit: int, judge: Judge, without: Set[int] = frozenset()
+    ) -> Claimed:
         """Judge up to `limit` due rows, earliest due first, and lease for `lease` of the store's time those to be sent.
+
+        `without`: creators (`lanes.creator_of`) whose rows are left where they are; `more` is said of the others'.
 
         A row is due when its `due_at` has come and it is under no unlapsed lease. Moves, successors, attempts,
         entries and the event's end commit together. Each claim carries its fence. If the

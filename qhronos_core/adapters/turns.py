@@ -9,7 +9,7 @@ that holds up ten thousand delays what goes elsewhere no more than that.
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,10 +29,9 @@ class Turns:
     _last_lane: dict[int, int] = field(default_factory=dict)  # by creator
     _ask_again_at: float = 0.0
 
-    @property
-    def must_ask(self) -> bool:
+    def must_ask(self, *, without: Set[int] = frozenset()) -> bool:
         """Whether to look which lanes have something due; what was found before is too old."""
-        return self.behind and self.monotonic() >= self._ask_again_at
+        return (self.behind or bool(without)) and self.monotonic() >= self._ask_again_at
 
     def found(self, lanes: Sequence[int], *, since: float) -> None:
         """The lanes with something due, asked for at `since` of the monotonic clock."""
@@ -42,13 +41,17 @@ class Turns:
         self._last_lane = {creator: lane for creator, lane in self._last_lane.items() if creator in creators}
         self._ask_again_at = now + _OF_THE_TIME * (now - since)
 
-    def next(self, limit: int) -> dict[int, int]:
-        """How many to take from which lane now; nothing where all is one lane's, or nothing is left behind."""
-        if not self.behind or len(self._lanes) < 2:
+    def next(self, limit: int, *, without: Set[int] = frozenset()) -> dict[int, int]:
+        """How many to take from which lane now; nothing where all is one lane's, or nothing is left behind.
+
+        `without`: creators who are passed over. Then nothing means that nobody else has anything due.
+        """
+        if not without and (not self.behind or len(self._lanes) < 2):
             return {}
         lanes_of: dict[int, list[int]] = defaultdict(list)
         for lane in self._lanes:
-            lanes_of[creator_of(lane)].append(lane)
+            if creator_of(lane) not in without:
+                lanes_of[creator_of(lane)].append(lane)
         shares: dict[int, int] = {}
         creators = _in_turn(lanes_of, after=self._last_creator)[:limit]
         for creator in creators:
@@ -58,7 +61,9 @@ class Turns:
             self._last_creator, self._last_lane[creator] = creator, lanes[-1]
         return shares
 
-    def took(self, lanes: Sequence[int], *, limit: int, shares: Mapping[int, int]) -> bool:
+    def took(
+        self, lanes: Sequence[int], *, limit: int, shares: Mapping[int, int], without: Set[int] = frozenset()
+    ) -> bool:
         """The lane of each row taken: whether there may be more at once. `shares`: how many were asked for from which lane, if any.
 
         A lane that has not filled its share is empty until it is asked for again: the others' shares grow.
@@ -67,8 +72,10 @@ class Turns:
             taken = Counter(lanes)
             self._lanes -= {lane for lane, share in shares.items() if taken[lane] < share}
             self.behind = bool(self._lanes)
-        else:
+        elif not without:
             self.behind = len(lanes) >= limit
+        if without:
+            return any(creator_of(lane) not in without for lane in self._lanes)
         return self.behind
 
 

@@ -1,6 +1,7 @@
 """Claims what is due, gives each claim its one attempt, and settles the outcome under the claim's fence."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ SETTLE_BATCH: Final = 100
 SETTLE_WAIT: Final = 0.005  # seconds an outcome waits for others to share its transaction
 SLOTS_WAIT: Final = 0.003  # seconds a claim waits for more slots to be free
 KEY_WAIT: Final = timedelta(seconds=10)  # until what could not be opened here is due again, here or elsewhere
+KEPT: Final = 10  # one slot in so many, while several creators send, is for those who hold less than their share
+SENDS_HERE: Final = 300.0  # seconds for which who has sent is counted among those who do
 OTHERS_TRIES: Final = 3
 OTHERS_TRY_AFTER: Final = timedelta(seconds=1)
 STAND_BACK: Final = 0.25  # seconds by which a node that no host answers lets others claim before it
@@ -64,6 +67,35 @@ class CarefulJudge:
 
     def advance(self, event: Event, past: Occurrence, now: datetime) -> Occurrence | None:
         return self.judge_.advance(event, past, now)
+
+
+class Senders:
+    """The creators whose sends hold slots, and whether more than one has sent here of late."""
+
+    def __init__(self) -> None:
+        self.several = False
+        self._slots: Counter[int] = Counter()
+        self._of_late: set[int] = set()
+        self._before: set[int] = set()
+        self._since = 0.0
+
+    def took(self, creator: int, at: float) -> None:
+        """A slot, at `at` of the monotonic clock."""
+        self._slots[creator] += 1
+        if at - self._since >= SENDS_HERE:
+            self._before, self._of_late, self._since = self._of_late, set(), at
+        self._of_late.add(creator)
+        self.several = len(self._of_late) > 1 or len(self._before) > 1 or self._before not in (set(), self._of_late)
+
+    def left(self, creator: int) -> None:
+        self._slots[creator] -= 1
+        if not self._slots[creator]:
+            del self._slots[creator]
+
+    def crowding(self, slots: int) -> frozenset[int]:
+        """Those who hold as many of the `slots` as each would, were there one more of them."""
+        share = slots // (len(self._slots) + 1)
+        return frozenset(creator for creator, held in self._slots.items() if held >= share)
 
 
 class Hosts(Protocol):
@@ -129,6 +161,7 @@ class Dispatcher:
         self._sending: set[asyncio.Task[None]] = set()  # until settled
         self._settling: set[asyncio.Task[None]] = set()  # of these those whose outcome is being written
         self._occupied = 0  # until sent: what was claimed and has no answer yet
+        self._senders = Senders()
         self._outcomes: list[tuple[Move, asyncio.Future[bool]]] = []
         self._outcome_came = asyncio.Event()
         self._slot_freed = asyncio.Event()
@@ -139,6 +172,19 @@ class Dispatcher:
     @property
     def free_slots(self) -> int:
         return self._settings.concurrency - self._occupied
+
+    @property
+    def crowded(self) -> bool:
+        """Whether what is free is kept for those who hold less than their share: `claim` passes over the others."""
+        return 0 < self.free_slots <= self._kept and bool(self._crowding)
+
+    @property
+    def _kept(self) -> int:
+        return self._settings.concurrency // KEPT if self._senders.several else 0
+
+    @property
+    def _crowding(self) -> frozenset[int]:
+        return self._senders.crowding(self._settings.concurrency)
 
     @property
     def in_flight(self) -> int:
@@ -159,16 +205,21 @@ class Dispatcher:
         if self._other_nodes() and self._hosts.is_cut_off(self._clock.now()):
             await asyncio.sleep(STAND_BACK)
         settings = self._settings
-        limit = min(settings.batch, self.free_slots)
+        free, kept = self.free_slots, self._kept
+        without = self._crowding if free <= kept else frozenset()
+        limit = min(settings.batch, free if free <= kept else free - kept)
         # Its lease counts from before the store was asked: a node stopped right after is not wrong about it.
         asked_at, taken_at = self._clock.now(), self._clock.monotonic()
-        claimed = await self._store.claim_due(node=settings.node, lease=settings.lease, limit=limit, judge=self._judge)
+        claimed = await self._store.claim_due(
+            node=settings.node, lease=settings.lease, limit=limit, judge=self._judge, without=without
+        )
         if claimed.claims:
             failpoint("after_claim")
         self._synced(claimed.now, asked_at)
         self._tally.looked(claimed, self._clock.monotonic() - taken_at)
         for claim in claimed.claims:
             self._occupied += 1
+            self._senders.took(creator_of(claim.occurrence.lane), taken_at)
             task = asyncio.create_task(self._attempt(claim, taken_at, claimed.held_for))
             self._sending.add(task)
             task.add_done_callback(self._ended)
@@ -183,10 +234,13 @@ class Dispatcher:
             await asyncio.gather(*self._sending)
         return claimed
 
-    async def slots(self) -> None:
-        """Return when half a batch of slots is free, or fewer and no more for a while: one claim is one transaction."""
-        wanted = min(self._settings.batch, self._settings.concurrency) // 2
-        while self.free_slots <= 0:
+    async def slots(self, *, beside_kept: bool = False) -> None:
+        """Return when half a batch of slots is free, or fewer and no more for a while: one claim is one transaction.
+
+        `beside_kept`: when there are some for everybody.
+        """
+        wanted = min(self._settings.batch, self._settings.concurrency) // 2 + self._kept
+        while self.free_slots <= 0 or (beside_kept and self.crowded):
             self._slot_freed.clear()
             await self._slot_freed.wait()
         with suppress(TimeoutError):
@@ -214,6 +268,7 @@ class Dispatcher:
             move = await self._sent(claim, taken_at, held_for)
         finally:
             self._occupied -= 1
+            self._senders.left(creator_of(claim.occurrence.lane))
             self._slot_freed.set()
         if move is not None:
             if await self._settle(move):

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
@@ -13,6 +14,7 @@ from qhronos_core.scheduler.dispatcher import Dispatcher
 
 _log = structlog.get_logger(__name__)
 
+OTHERS_EVERY = 0.1  # seconds between looks for what others have due, while some hold nearly all slots
 BACKOFF_MOST = 5.0  # seconds between tries while the store is away
 LIFTED_EVERY = 1.0  # seconds between looks for pauses that are over, while there is always more due
 
@@ -40,6 +42,7 @@ class Loop:
         self._asleep_until: datetime | None = None
         self._next_resume: datetime | None = None
         self._lifted_at = -math.inf
+        self._others_at = -math.inf  # when to look again for what others have due, while some hold nearly all slots
         self._behind = True  # the last look left something
         self._stopping = False
 
@@ -84,9 +87,19 @@ class Loop:
             await self._store.look()  # what falls due meanwhile waits for a slot: it is not late
             await self._until_slot_or_stop()
             return True
+        crowded = self._dispatcher.crowded
+        if crowded and self._clock.monotonic() < self._others_at:
+            await self._until_room()
+            return True
         claimed = await self._dispatcher.claim()
         self._behind = claimed.more
+        if crowded and not claimed.more:
+            self._others_at = self._clock.monotonic() + OTHERS_EVERY
         if claimed.more:
+            return True
+        if self._dispatcher.crowded:
+            self._behind = True  # there may be more due of those that crowd
+            await self._until_room()
             return True
         if not lifted:
             await self._lift_pauses()  # what it makes due stirs this loop
@@ -117,6 +130,13 @@ class Loop:
             await asyncio.wait([slot], timeout=self._poll)
         finally:
             slot.cancel()
+
+    async def _until_room(self) -> None:
+        """Until those that crowd may claim again, or it is time to look for the others."""
+        wait = max(0.0, self._others_at - self._clock.monotonic())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await self._dispatcher.slots(beside_kept=True)
 
     async def _sleep(self, seconds: float) -> None:
         try:

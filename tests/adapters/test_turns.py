@@ -27,14 +27,14 @@ ADA_1, ADA_2, BOB_1, CYD_1 = lane(7, 1), lane(7, 2), lane(8, 1), lane(9, 1)
 def test_as_long_as_nothing_is_left_behind_nobody_is_asked_and_the_earliest_are_taken() -> None:
     turns = Turns(Watch())
     assert not turns.took([ADA_1, ADA_1, BOB_1], limit=100, shares={})
-    assert not turns.must_ask
+    assert not turns.must_ask()
     assert turns.next(100) == {}
 
 
 def test_after_a_full_look_each_creator_gets_an_equal_share() -> None:
     turns = Turns(Watch())
     assert turns.took([ADA_1] * 100, limit=100, shares={})
-    assert turns.must_ask
+    assert turns.must_ask()
     turns.found([CYD_1, ADA_1, BOB_1], since=0.0)
     assert turns.next(100) == {ADA_1: 33, BOB_1: 33, CYD_1: 33}
 
@@ -79,9 +79,9 @@ def test_asking_takes_a_twentieth_of_the_time_at_most() -> None:
     watch.at = 0.5
     turns.found([ADA_1, BOB_1], since=0.0)
     watch.at = 10.4
-    assert not turns.must_ask
+    assert not turns.must_ask()
     watch.at = 10.5
-    assert turns.must_ask
+    assert turns.must_ask()
 
 
 @given(

@@ -84,6 +84,64 @@ async def many_due(world: World, count: int) -> None:
     world.clock.advance(timedelta(minutes=10))
 
 
+BOB = replace(OWNER, sub="bob", master=False)
+
+
+async def test_where_several_send_the_last_slots_are_kept_for_who_holds_few(world: World) -> None:
+    """A creator whose receivers are slow holds up the others by no more than its share of the slots."""
+    gate = Gate()
+    world.courier.will(ACCEPT, ACCEPT, *[gate] * 20)
+    dispatcher = dispatcher_of(world, concurrency=20)
+    for caller in (OWNER, BOB):
+        await world.event(caller=caller, schedule="in 5m")
+    world.clock.advance(timedelta(minutes=5))
+    await dispatcher.run_once()
+    await many_due(world, 30)
+    flood = await dispatcher.claim()
+    await gate.holds(18)
+    assert (len(flood.claims), dispatcher.free_slots, dispatcher.crowded) == (18, 2, True)
+    assert (await dispatcher.claim()).judged == 0
+
+    late = (await world.event(caller=BOB, schedule="in 10s")).event
+    world.clock.advance(timedelta(seconds=10))
+    async with asyncio.timeout(5):  # it is not asked at every look who has something due
+        while not (claimed := await dispatcher.claim()).claims:
+            await asyncio.sleep(0.01)
+    assert [claim.event.id for claim in claimed.claims] == [late.id]
+    assert not claimed.more
+    await gate.holds(19)
+    gate.let_through()
+    await dispatcher.run_once()
+    assert not dispatcher.crowded
+    assert len((await dispatcher.run_once()).claims) == 12
+    assert len(world.courier.deliveries) == 2 + 30 + 1
+
+
+async def test_who_sends_alone_has_all_slots(world: World) -> None:
+    await many_due(world, 30)
+    gate = Gate()
+    world.courier.will(*[gate] * 30)
+    dispatcher = dispatcher_of(world, concurrency=20)
+    assert len((await dispatcher.claim()).claims) == 20
+    gate.let_through()
+    await dispatcher.run_once()
+
+
+async def test_many_who_hold_equally_much_crowd_nobody_out(world: World) -> None:
+    gate = Gate()
+    world.courier.will(*[gate] * 40)
+    for number in range(40):
+        await world.event(caller=replace(BOB, sub=f"user {number}"), schedule="in 10m")
+    world.clock.advance(timedelta(minutes=10))
+    dispatcher = dispatcher_of(world, concurrency=20)
+    while dispatcher.free_slots:
+        assert (await dispatcher.claim()).claims
+    assert not dispatcher.crowded
+    gate.let_through()
+    while (await dispatcher.run_once()).judged:
+        pass
+
+
 async def test_claims_never_exceed_free_slots(world: World) -> None:
     await many_due(world, 12)
     gate = Gate()

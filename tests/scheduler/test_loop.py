@@ -168,3 +168,37 @@ async def test_what_waits_for_a_slot_is_not_late(world: World) -> None:
     await asyncio.wait_for(running, 10)
     first, *_ = await world.occurrences_of(minutely)
     assert first.state is COMPLETED
+
+
+async def test_while_one_creator_holds_nearly_all_slots_another_is_served_and_the_store_is_not_asked_without_end(
+    living: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, asked, answered = living.store.claim_due, 0, asyncio.Event()
+    bob = replace(OWNER, sub="bob", master=False)
+
+    async def counted(**fields: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await claim(**fields)
+
+    async def slowly(_: Delivery) -> Outcome:
+        await answered.wait()
+        return ACCEPT
+
+    monkeypatch.setattr(living.store, "claim_due", counted)
+    monkeypatch.setattr(World, "dispatcher", property(lambda world: world.dispatcher_of("few", concurrency=10)))
+    async with looping(living):
+        await living.event(caller=bob, schedule="in 1s")
+        await delivered(living, 1)
+        living.courier.will(*[slowly] * 9, ACCEPT)
+        for _ in range(15):
+            await living.event(schedule="in 1s")
+        await delivered(living, 10)
+        asked = 0
+        await asyncio.sleep(1)
+        assert 2 < asked < 30
+        late = (await living.event(caller=bob, schedule="in 1s")).event
+        await delivered(living, 11)
+        assert living.courier.deliveries[-1].event.id == late.id
+        answered.set()
+        await delivered(living, 17)

@@ -5,7 +5,7 @@ LOCKED), and between its statements there is only arithmetic, so whoever waits f
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
 from uuid import UUID
@@ -141,16 +141,16 @@ class Claiming:
         self._looked: float | None = None
         self._gap: Gap | None = None
 
-    async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
+    async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge, without: Set[int]) -> Claimed:
         called_at = time.monotonic()
         await self.look()
         floor = await self._floor.parameter()
 
         async def claim(transaction: Transaction) -> Claimed:
             began = time.monotonic()
-            now, occurrences, more = await self._lock_due(transaction, floor, min(limit, _MOST_AT_ONCE))
+            now, occurrences, more = await self._lock_due(transaction, floor, min(limit, _MOST_AT_ONCE), without)
             if not occurrences:
-                return Claimed((), 0, now, more=False)
+                return Claimed((), 0, now, more=more)
             events = await self._events_of(transaction, occurrences)
             crowds = await self._crowds(transaction, events, occurrences)
             reading = time.monotonic() - began
@@ -164,24 +164,26 @@ class Claiming:
         return await self._dispatch.transaction(claim)
 
     async def _lock_due(
-        self, transaction: Transaction, floor: Mapping[str, datetime | None], limit: int
+        self, transaction: Transaction, floor: Mapping[str, datetime | None], limit: int, without: Set[int]
     ) -> tuple[datetime, list[Occurrence], bool]:
         """The earliest due, or of each lane in turn, locked; and whether more is due."""
         asked = {**self._time.parameter(), **floor}
         began = time.monotonic()
-        if self._turns.must_ask:
+        if self._turns.must_ask(without=without):
             found = await transaction.rows(LANES_DUE, asked)
             self._turns.found([row[0] for row in found], since=began)
             began = time.monotonic()
-        shares = self._turns.next(limit)
-        if shares:
+        shares = self._turns.next(limit, without=without)
+        if shares or without:
             of_lanes = {"lanes": list(shares), "shares": list(shares.values())}
             rows = await transaction.rows(LOCK_OF_LANES, {**asked, **of_lanes})
         else:
             rows = await transaction.rows(LOCK_DUE, {**asked, "limit": limit})
         self._floor.looked(time.monotonic() - began)
         occurrences = [occurrence_of(row[1:]) for row in rows if row[1] is not None]
-        more = self._turns.took([occurrence.lane for occurrence in occurrences], limit=limit, shares=shares)
+        more = self._turns.took(
+            [occurrence.lane for occurrence in occurrences], limit=limit, shares=shares, without=without
+        )
         return rows[0][0], occurrences, more
 
     async def settle(self, moves: Sequence[Move]) -> frozenset[OccurrenceId]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
@@ -99,8 +99,10 @@ class PostgresStore:
     async def commit(self, changes: Changes) -> int:
         return await self._commits.commit(changes)
 
-    async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
-        return await self._claiming.claim_due(node=node, lease=lease, limit=limit, judge=judge)
+    async def claim_due(
+        self, *, node: str, lease: timedelta, limit: int, judge: Judge, without: Set[int] = frozenset()
+    ) -> Claimed:
+        return await self._claiming.claim_due(node=node, lease=lease, limit=limit, judge=judge, without=without)
 
     async def look(self) -> None:
         await self._claiming.look()

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -85,12 +85,19 @@ class Claimer:
         self._look(connection, self.clock.now())
 
     def claim_due(
-        self, connection: sqlite3.Connection, *, node: str, lease: timedelta, limit: int, judge: Judge
+        self,
+        connection: sqlite3.Connection,
+        *,
+        node: str,
+        lease: timedelta,
+        limit: int,
+        judge: Judge,
+        without: Set[int],
     ) -> Claimed:
         """In a transaction that holds the write lock, so what is read here is still so when it is written."""
         now = self.clock.now()
         look = Look(judge, now, node, lease, self._look(connection, now))
-        rows, more = self._take(connection, microseconds(now), limit)
+        rows, more = self._take(connection, microseconds(now), limit, without)
         due = [occurrence_of(row) for row in rows]
         events = self._events_of(connection, {row.event_id: rows[place][-2:] for place, row in enumerate(due)})
         judged = look.judged(due, events, _crowds(connection, events.values(), due))
@@ -102,14 +109,16 @@ class Claimer:
         claims = tuple(Claim(move.now, event) for move, event in judged if move.now.state is DISPATCHING)
         return Claimed(claims, len(judged), now, more=more, held_for=lease.total_seconds(), moves=judged)
 
-    def _take(self, connection: sqlite3.Connection, stamp: int, limit: int) -> tuple[list[list[Any]], bool]:
+    def _take(
+        self, connection: sqlite3.Connection, stamp: int, limit: int, without: Set[int]
+    ) -> tuple[list[list[Any]], bool]:
         """The rows of TAKE_DUE, earliest first or of each lane in turn; whether more is due."""
-        if self._turns.must_ask:
+        if self._turns.must_ask(without=without):
             began = self._turns.monotonic()
             lanes = orjson.loads(_one(connection, LANES_DUE, (stamp, stamp)))
             self._turns.found(lanes, since=began)
-        shares = self._turns.next(limit)
-        if not shares:
+        shares = self._turns.next(limit, without=without)
+        if not shares and not without:
             rows = _AS_TEXT.read(_one(connection, TAKE_DUE, (stamp, stamp, limit)))
         else:
             lanes_by_share: dict[int, list[int]] = defaultdict(list)  # a LIMIT cannot name a column
@@ -119,7 +128,7 @@ class Claimer:
             for share, lanes in lanes_by_share.items():
                 taken = _one(connection, TAKE_OF_LANES, (orjson.dumps(lanes).decode(), stamp, stamp, share))
                 rows += _AS_TEXT.read(taken)
-        return rows, self._turns.took([row[_LANE] for row in rows], limit=limit, shares=shares)
+        return rows, self._turns.took([row[_LANE] for row in rows], limit=limit, shares=shares, without=without)
 
     def _events_of(self, connection: sqlite3.Connection, at: Mapping[EventId, Sequence[Any]]) -> dict[EventId, Event]:
         """The events at the version and status just read; what is not at hand is read whole."""

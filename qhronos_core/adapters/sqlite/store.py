@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -56,9 +56,13 @@ class SqliteStore:
     async def commit(self, changes: Changes) -> int:
         return await self._writer.write(lambda connection: writing.commit(connection, changes, self._clock.now()))
 
-    async def claim_due(self, *, node: str, lease: timedelta, limit: int, judge: Judge) -> Claimed:
+    async def claim_due(
+        self, *, node: str, lease: timedelta, limit: int, judge: Judge, without: Set[int] = frozenset()
+    ) -> Claimed:
         return await self._writer.write(
-            lambda connection: self._claimer.claim_due(connection, node=node, lease=lease, limit=limit, judge=judge),
+            lambda connection: self._claimer.claim_due(
+                connection, node=node, lease=lease, limit=limit, judge=judge, without=without
+            ),
             peek=self._claimer.nothing_due,
         )
 

@@ -164,8 +164,15 @@ async def kept(store: Store, *things: Event | Occurrence) -> None:
     )
 
 
-async def look(store: Store, judge: Judge | None = None, *, limit: int = 100, node: str = "n") -> Claimed:
-    return await store.claim_due(node=node, lease=LEASE, limit=limit, judge=judge or ScriptedJudge())
+async def look(
+    store: Store,
+    judge: Judge | None = None,
+    *,
+    limit: int = 100,
+    node: str = "n",
+    without: frozenset[int] = frozenset(),
+) -> Claimed:
+    return await store.claim_due(node=node, lease=LEASE, limit=limit, judge=judge or ScriptedJudge(), without=without)
 
 
 async def row(store: Store, occurrence: Occurrence) -> Occurrence:

@@ -12,7 +12,7 @@ import pytest
 from qhronos_core.domain.event import Action, ActionType, Event, EventStatus, Overlap, Policies
 from qhronos_core.domain.ids import OccurrenceId, occurrence_id
 from qhronos_core.domain.journal import Cursor
-from qhronos_core.domain.lanes import lane_of
+from qhronos_core.domain.lanes import creator_of, lane_of
 from qhronos_core.domain.lifecycle import COMPLETED, DISPATCHED, DISPATCHING, FAILED, MISSED, PENDING
 from qhronos_core.domain.occurrence import Attempt, AttemptOutcome, Entry, EntryKind, Held, Move
 from qhronos_core.ports import Changes, Claimed, Due, EventSave, Gap, Store
@@ -135,6 +135,29 @@ async def test_under_a_flood_to_one_receiver_the_creator_s_others_are_served_in_
     taken = Counter(claim.event.id for claim in (await look(store, limit=8)).claims)
 
     assert taken == {down.id: 2, up.id: 2, other.id: 4}
+
+
+async def test_creators_who_are_passed_over_keep_their_rows_and_the_others_are_served(
+    store: Store, clock: FakeClock
+) -> None:
+    flood, other = an_event(created_by="ada"), an_event(created_by="bob")
+    floods = [an_occurrence(flood, after(seconds=place), lane=lane_of(flood)) for place in range(30)]
+    others = [an_occurrence(other, after(minutes=1, seconds=place), lane=lane_of(other)) for place in range(3)]
+    await kept(store, flood, other, *floods, *others)
+    clock.advance(2 * MINUTE)
+    ada, bob = (frozenset({creator_of(lane_of(event))}) for event in (flood, other))
+
+    two = await look(store, limit=2, without=ada)
+    assert (taken(two), two.more) == ([row.id for row in others[:2]], True)
+    one = await look(store, limit=2, without=ada)
+    assert (taken(one), one.more) == ([others[2].id], False)
+    none = await look(store, limit=2, without=ada)
+    assert (none.judged, none.more) == (0, False)
+    assert (await look(store, limit=2, without=ada | bob)).judged == 0
+    rest = []
+    while (found := await look(store, limit=20)).claims:
+        rest += taken(found)
+    assert rest == [row.id for row in floods]
 
 
 async def test_with_fewer_places_than_lanes_each_lane_has_its_turn(store: Store, clock: FakeClock) -> None:
