@@ -223,13 +223,14 @@ def doctor(config: ConfigOption = None) -> None:
         async for finding in examine(core):
             say(finding)
 
-    for finding in unopened(_settings(config)):
-        say(finding)
-    if healthy:
-        try:
-            _with_core(config, run)
-        except StartRefusedError as refusal:
-            say(Finding(False, str(refusal)))
+    settings = _settings(config)
+    try:
+        for finding in unopened(settings):
+            say(finding)
+        if healthy:
+            _with_core(config, run, only_look=True)
+    except StartRefusedError as refusal:
+        say(Finding(False, str(refusal)))
     raise SystemExit(0 if healthy else 1)
 
 
@@ -298,7 +299,7 @@ def token_revoke(
     _with_core(config, run)
 
 
-def _with_core(config: Path | None, run: Any) -> None:
+def _with_core(config: Path | None, run: Any, *, only_look: bool = False) -> None:
     """Open a core that only answers, do one thing, close it."""
     settings = _settings(config)
     _logging(settings)
@@ -306,7 +307,7 @@ def _with_core(config: Path | None, run: Any) -> None:
     async def opened() -> None:
         from qhronos_core.wiring import open_core
 
-        async with open_core(settings, run_scheduler=False) as core:
+        async with open_core(settings, run_scheduler=False, only_look=only_look) as core:
             await run(core)
 
     asyncio.run(opened())

@@ -51,6 +51,11 @@ async def examine(core: Core) -> AsyncIterator[Finding]:
     store = status["store"]
     migrations = store.get("migrations") or ["none"]
     yield Finding(True, f"The store answers: {store.get('kind')}, schema {migrations[-1]}.")
+    if store.get("durable") is False:
+        yield Finding(
+            False,
+            "The server may lose what it has acknowledged: `fsync` or `synchronous_commit` is off there. Turn both on.",
+        )
     for line in await core.store.damage():
         yield Finding(False, f"The store is damaged ({line}). Stop every server on it and put a backup in its place.")
     oldest = status["oldest_due_seconds"]

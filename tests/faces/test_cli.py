@@ -1,7 +1,9 @@
 """`qhronos` on the command line: what the operator types, and what comes back."""
 
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -112,6 +114,41 @@ def test_doctor_and_migrate_say_that_all_is_well(say: Say) -> None:
     assert say("migrate")[:2] == (0, "The schema is up to date.\n")
     code, found, _ = say("doctor")
     assert (code, [line for line in found.splitlines() if not line.startswith("ok ")]) == (0, [])
+
+
+def everything_in(directory: Path) -> dict[str, bytes | None]:
+    """But for what SQLite keeps beside a file that is open."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
+        for path in directory.rglob("*")
+        if not path.name.endswith(("-shm", "-wal"))
+    }
+
+
+@pytest.mark.parametrize("store", ["of this release", "of an earlier release", "empty"])
+def test_doctor_changes_nothing_and_makes_nothing(say: Say, tmp_path: Path, store: str) -> None:
+    say("migrate")
+    data = tmp_path / "data"
+    if store == "of an earlier release":
+        with closing(sqlite3.connect(data / "qhronos.db", isolation_level=None)) as connection:
+            connection.execute("DROP INDEX events_live_idx")
+            connection.execute("DELETE FROM schema_migrations WHERE name = '0007_live_events'")
+    if store == "empty":
+        (data / "qhronos.db").write_bytes(b"")
+    (data / "signals").rmdir()
+    (data / "secrets" / ".lock").unlink()
+    before = everything_in(data)
+
+    code, found, _ = say("doctor")
+
+    assert everything_in(data) == before
+    if store == "of this release":
+        assert code == 0
+    else:
+        assert code == 1
+        assert "qhronos.db is of an earlier release, or was never finished. Nothing was changed." in found
+        assert "`qhronos migrate`" in found
+        assert say("migrate")[0] == say("doctor")[0] == 0
 
 
 def test_a_backup_that_was_put_back_is_said_so(say: Say) -> None:

@@ -228,6 +228,29 @@ def bound_by_permissions() -> None:
             libc.prctl(drop_from_bounding_set, capability, 0, 0, 0)
 
 
+@pytest.mark.parametrize("what", ["data", "data/secrets"])
+def test_the_doctor_says_in_one_line_what_it_may_not_look_at(cluster: Cluster, what: str) -> None:
+    node = cluster.start()
+    node.stopped_by(signal.SIGTERM)
+    closed = cluster.directory / what
+    closed.chmod(0o000)
+    told = subprocess.run(
+        [sys.executable, "-m", "qhronos_mcp", "doctor"],
+        cwd=ROOT,
+        env=cluster.environ(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=bound_by_permissions,
+    )
+    closed.chmod(0o700)
+    assert (told.returncode, told.stderr) == (1, "")
+    [line] = told.stdout.splitlines()
+    assert line.startswith(f"FIX  {closed}")
+    assert "run this as the user who serves" in line
+
+
 @pytest.mark.parametrize("what", ["directory", "file", "made by another user"])
 def test_a_place_that_may_not_be_written_is_refused_at_the_start_with_the_path_and_the_fix(
     cluster: Cluster, what: str

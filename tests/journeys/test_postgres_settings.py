@@ -76,6 +76,38 @@ async def test_a_node_told_not_to_migrate_waits_until_somebody_has(tmp_path: Pat
         await asyncio.to_thread(node.create, schedule="@daily")
 
 
+async def test_doctor_leaves_a_database_as_it_is(tmp_path: Path, postgres_url: str) -> None:
+    with a_cluster(tmp_path, database_url=postgres_url) as cluster:
+        assert await asyncio.to_thread(doctor, cluster) == (
+            1,
+            "FIX  The store does not answer: The store's schema is of an earlier release. Run `qhronos migrate`.\n",
+        )
+        with psycopg.connect(postgres_url) as connection:
+            assert connection.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,)
+        await asyncio.to_thread(migrate, cluster)
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute("UPDATE store_meta SET looked_at = NULL")
+        status, found = await asyncio.to_thread(doctor, cluster)
+        assert status == 1
+        [line] = [line for line in found.splitlines() if line.startswith("FIX ")]  # tests' servers run without fsync
+        assert "may lose what it has acknowledged" in line
+        with psycopg.connect(postgres_url) as connection:
+            assert connection.execute("SELECT looked_at FROM store_meta").fetchone() == (None,)
+
+
+def doctor(cluster: Cluster) -> tuple[int, str]:
+    told = subprocess.run(
+        [sys.executable, "-m", "qhronos_mcp", "doctor"],
+        cwd=ROOT,
+        env=cluster.environ(),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return told.returncode, told.stdout
+
+
 def migrate(cluster: Cluster) -> None:
     subprocess.run(
         [sys.executable, "-m", "qhronos_mcp", "migrate"],

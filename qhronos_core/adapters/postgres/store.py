@@ -58,10 +58,13 @@ _STATUS: Final = """
 class PostgresStore:
     """ports.Store. Two pools of connections: the dispatcher's is its own, so that callers cannot starve it."""
 
-    def __init__(self, conninfo: str, *, clock: Clock | None, settings: PoolSettings, migrate: bool) -> None:
+    def __init__(
+        self, conninfo: str, *, clock: Clock | None, settings: PoolSettings, migrate: bool, only_look: bool
+    ) -> None:
         self._conninfo = conninfo
         self._settings = settings
-        self._migrates = migrate
+        self._migrates = migrate and not only_look
+        self._only_looks = only_look
         self._time = StoreTime(clock)
         self._opened = self._time.parameter()
         self._ready = False
@@ -196,7 +199,8 @@ class PostgresStore:
                 await self.migrate()
             elif await schema.lacks(self._conninfo, connect_timeout=timeout):
                 raise StoreUnavailableError("The store's schema is of an earlier release. Run `qhronos migrate`.")
-            await schema.begin_looking(self._conninfo, self._opened, connect_timeout=timeout)
+            if not self._only_looks:
+                await schema.begin_looking(self._conninfo, self._opened, connect_timeout=timeout)
             self._ready = True
 
     async def _identity(self) -> UUID:
@@ -207,14 +211,22 @@ class PostgresStore:
 
 @asynccontextmanager
 async def open_postgres_store(
-    conninfo: str, *, clock: Clock | None = None, settings: PoolSettings | None = None, migrate: bool = True
+    conninfo: str,
+    *,
+    clock: Clock | None = None,
+    settings: PoolSettings | None = None,
+    migrate: bool = True,
+    only_look: bool = False,
 ) -> AsyncIterator[PostgresStore]:
     """A store on the server at `conninfo` (a URL or key=value pairs), whether or not it answers yet.
 
     As long as it does not, calls raise StoreUnavailableError. `clock` None: the server's own time. `migrate`: bring
-    the schema to this release's before the first call, which any number of nodes may do at once.
+    the schema to this release's before the first call, which any number of nodes may do at once. `only_look`: do not,
+    and do not count as a node that has opened it.
     """
-    store = PostgresStore(conninfo, clock=clock, settings=settings or PoolSettings(), migrate=migrate)
+    store = PostgresStore(
+        conninfo, clock=clock, settings=settings or PoolSettings(), migrate=migrate, only_look=only_look
+    )
     try:
         yield store
     finally:

@@ -148,14 +148,16 @@ class SqliteStore:
 
 
 @asynccontextmanager
-async def open_sqlite_store(data_dir: Path, *, clock: Clock) -> AsyncIterator[SqliteStore]:
+async def open_sqlite_store(data_dir: Path, *, clock: Clock, migrate: bool = True) -> AsyncIterator[SqliteStore]:
     """The store in `<data_dir>/qhronos.db`, made or brought up to date if need be; closed at the end.
+
+    `migrate` False: one that is not there, or of an earlier schema, is refused and left as it is.
 
     Raises:
         StoreRefusedError: what is there must not be used as it is; says why and what to do. Nothing was changed.
     """
     file = StoreFile(data_dir / FILE_NAME)
-    connection = await asyncio.to_thread(_opened, file, clock)
+    connection = await asyncio.to_thread(_opened, file, clock, migrate)
     store = SqliteStore(file, connection, clock, migrating.store_id(connection))
     try:
         yield store
@@ -163,12 +165,12 @@ async def open_sqlite_store(data_dir: Path, *, clock: Clock) -> AsyncIterator[Sq
         await store.aclose()
 
 
-def _opened(file: StoreFile, clock: Clock) -> sqlite3.Connection:
-    file.prepare()
+def _opened(file: StoreFile, clock: Clock, migrate: bool) -> sqlite3.Connection:
+    file.prepare(make=migrate)
     deadline = time.monotonic() + _OPENING
     while True:
         try:
-            return _made_ready(file, clock)
+            return _made_ready(file, clock, migrate)
         except sqlite3.OperationalError as error:
             # Two processes make the same file: changing its journal mode does not wait by itself.
             if not is_busy(error) or time.monotonic() > deadline:
@@ -178,23 +180,24 @@ def _opened(file: StoreFile, clock: Clock) -> sqlite3.Connection:
             raise file.damaged(str(error)) from error
 
 
-def _look_at(file: StoreFile) -> None:
+def _look_at(file: StoreFile, migrate: bool) -> None:
     with closing(file.connect(read_only=True)) as reader:
-        migrating.missing(reader)
+        if migrating.missing(reader) and not migrate:
+            raise file.earlier()
         file.check_whole(reader)
 
 
-def _made_ready(file: StoreFile, clock: Clock) -> sqlite3.Connection:
+def _made_ready(file: StoreFile, clock: Clock, migrate: bool) -> sqlite3.Connection:
     """A connection to write with, to a file that is whole and of this release's schema."""
     if file.sizes()["file"]:
         try:
-            _look_at(file)
+            _look_at(file, migrate)
         except sqlite3.OperationalError as error:
             if not awaits_rollback(error):
                 raise
             with closing(file.connect()) as writer:  # which undoes what a killed process left half done
                 writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            _look_at(file)
+            _look_at(file, migrate)
     connection = file.connect()
     try:
         mark_as_ours(connection)
