@@ -68,7 +68,7 @@ class PostgresStore:
         self._time = StoreTime(clock)
         self._opened = self._time.parameter()
         self._ready = False
-        self._readying = asyncio.Lock()
+        self._readying: asyncio.Task[None] | None = None
         self._id: UUID | None = None
         self._writes = Writes(clock.monotonic if clock else time.monotonic)
         self._callers = Connections(
@@ -186,22 +186,33 @@ class PostgresStore:
         return await schema.migrate(self._conninfo, connect_timeout=self._settings.connect_timeout)
 
     async def aclose(self) -> None:
+        if self._readying is not None:
+            self._readying.cancel()
+            await asyncio.wait([self._readying])
         await self._callers.aclose()
         await self._dispatch.aclose()
 
     async def _prepare(self) -> None:
-        """Before the first statement of all: the schema is brought to this release's, or found to be it."""
-        async with self._readying:
-            if self._ready:
-                return
-            timeout = self._settings.connect_timeout
-            if self._migrates:
-                await self.migrate()
-            elif await schema.lacks(self._conninfo, connect_timeout=timeout):
-                raise StoreUnavailableError("The store's schema is of an earlier release. Run `qhronos migrate`.")
-            if not self._only_looks:
-                await schema.begin_looking(self._conninfo, self._opened, connect_timeout=timeout)
-            self._ready = True
+        """Before the first statement of all: the schema is brought to this release's, or found to be it.
+
+        Tried once for all who ask meanwhile, so that they do not wait for each other's tries.
+        """
+        if self._ready:
+            return
+        if self._readying is None or self._readying.done():
+            self._readying = asyncio.create_task(self._made_ready(), name="schema")
+            self._readying.add_done_callback(lambda task: task.cancelled() or task.exception())  # others may have gone
+        await asyncio.shield(self._readying)
+
+    async def _made_ready(self) -> None:
+        timeout = self._settings.connect_timeout
+        if self._migrates:
+            await schema.migrate(self._conninfo, connect_timeout=timeout, wait=self._settings.wait)
+        elif await schema.lacks(self._conninfo, connect_timeout=timeout):
+            raise StoreUnavailableError("The store's schema is of an earlier release. Run `qhronos migrate`.")
+        if not self._only_looks:
+            await schema.begin_looking(self._conninfo, self._opened, connect_timeout=timeout)
+        self._ready = True
 
     async def _identity(self) -> UUID:
         if self._id is None:
