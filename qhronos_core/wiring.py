@@ -484,6 +484,10 @@ async def _open_store(settings: Settings, clock: SystemClock, *, only_look: bool
 async def _signals(settings: Settings, stack: AsyncExitStack, *, only_look: bool) -> Signals:
     """Redis between nodes; FIFOs between the processes on one data directory; else in process."""
     signals: Signals
+    if settings.redis is not None:
+        from qhronos_core.adapters.redis.address import require_usable
+
+        require_usable(settings.redis.dsn.get_secret_value())
     if only_look:
         from qhronos_core.adapters.local.signals import LocalSignals
 

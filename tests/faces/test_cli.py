@@ -100,6 +100,32 @@ def test_a_bad_configuration_is_one_line_and_exit_code_2(say: Say, tmp_path: Pat
     assert "the nearest is server" in beside
 
 
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("REDIS_URL", "redis://:c4n4ry@host:port"),
+        ("REDIS_URL", "redis://:c4n4ry@host/name"),
+        ("REDIS_URL", "redis://:c4n4ry@[host"),
+        ("REDIS_URL", "redis://:c4n4ry@host?no_such_option=1"),
+        ("DATABASE_URL", "postgresql://me:c4n4ry@[host"),
+        ("DATABASE_URL", "postgresql://me:c4n4ry@host/q?no_such_option=1"),
+    ],
+)
+def test_a_url_that_its_driver_does_not_understand_is_one_line_that_does_not_repeat_it(
+    say: Say, monkeypatch: pytest.MonkeyPatch, name: str, url: str
+) -> None:
+    for variable in ("QHRONOS_MASTER_TOKEN", "QHRONOS_JWT_SECRET"):
+        monkeypatch.setenv(variable, f"{variable}-of-more-than-32-bytes")
+    monkeypatch.setenv(name, url)
+    code, out, beside = say("token", "list")
+    assert (code, out, beside.count("\n")) == (2, "", 1)
+    assert f"({name}): the driver does not understand it" in beside
+    assert "c4n4ry" not in beside
+    monkeypatch.setattr("qhronos_mcp.doctor.unopened", lambda _: [])
+    code, found, beside = say("doctor")
+    assert (code, found.startswith(f"FIX  {name.partition('_')[0].lower()}"), beside) == (1, True, "")
+
+
 def test_a_form_of_text_that_stdio_does_not_know_is_refused(say: Say) -> None:
     code, out, err = say("stdio", "--text", "lines")
     assert (code, out) == (2, "")

@@ -8,6 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
 from qhronos_core.adapters.migrations import StoreRefusedError
 from qhronos_core.adapters.postgres import schema
 from qhronos_core.adapters.postgres.claiming import Claiming
@@ -229,12 +232,19 @@ async def open_postgres_store(
     migrate: bool = True,
     only_look: bool = False,
 ) -> AsyncIterator[PostgresStore]:
-    """A store on the server at `conninfo` (a URL or key=value pairs), whether or not it answers yet.
+    """A store on the server at `conninfo` (a URL or key=value pairs; else StoreRefusedError), whether or not it answers yet.
 
     As long as it does not, calls raise StoreUnavailableError. `clock` None: the server's own time. `migrate`: bring
     the schema to this release's before the first call, which any number of nodes may do at once. `only_look`: do not,
     and do not count as a node that has opened it.
     """
+    try:
+        conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        raise StoreRefusedError(
+            "database.url (DATABASE_URL): the driver does not understand it; it is written"
+            " postgresql://user:password@host:5432/database"
+        ) from None  # whose text may hold the password
     store = PostgresStore(
         conninfo, clock=clock, settings=settings or PoolSettings(), migrate=migrate, only_look=only_look
     )
