@@ -107,6 +107,11 @@ def _from_json(text: str) -> object:
         raise ValueError("must be well-formed JSON") from None
 
 
+def _without_brackets(value: object) -> object:
+    """An IPv6 address to bind, also as it is written in a URL."""
+    return value[1:-1] if isinstance(value, str) and value.startswith("[") and value.endswith("]") else value
+
+
 def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if not all(_HOST.fullmatch(name) for name in names):
         raise ValueError(
@@ -201,7 +206,9 @@ class Section(BaseModel):
 
 class ServerSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535, description="Serves REST, MCP and the page; 0: any.")] = 8080
-    host: Annotated[str, Field(min_length=1, description="The address to bind.")] = "127.0.0.1"
+    host: Annotated[
+        str, Field(min_length=1, description="The address to bind."), BeforeValidator(_without_brackets)
+    ] = "127.0.0.1"
     public_url: Annotated[
         WebUrl | None, Field(description="How others reach this server, through a proxy with TLS.")
     ] = None
