@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -33,7 +33,11 @@ app = typer.Typer(
 token_app = typer.Typer(help="Mint, list and revoke tokens.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="The configuration file (else config.yaml).")]
+AT_ONCE: Final = 1_000  # rows of a list
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="The configuration file (else QHRONOS_CONFIG, else config.yaml).")
+]
 
 
 def _tell_version(wanted: bool) -> None:
@@ -261,9 +265,9 @@ def token_list(config: ConfigOption = None) -> None:
     """The tokens that were minted, newest first; never the tokens themselves."""
 
     async def run(core: "Core") -> None:
-        from qhronos_core.ports import Page
+        from qhronos_core.ports import whole
 
-        for record in (await core.tokens.list(Page(limit=1000), caller=_operator())).items:
+        async for record in whole(lambda page: core.tokens.list(page, caller=_operator()), AT_ONCE):
             state = f"revoked {record.revoked_at:%Y-%m-%dT%H:%MZ}" if record.revoked_at else ""
             scope = ",".join(record.scope)
             typer.echo(

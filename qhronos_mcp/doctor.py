@@ -10,12 +10,12 @@ from qhronos_core.domain.access import Access, Principal, Reach
 from qhronos_core.domain.errors import QhronosError, StoreUnavailableError
 from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.lifecycle import FAILED
-from qhronos_core.ports import EventQuery, OccurrenceQuery, Page
+from qhronos_core.ports import EventQuery, OccurrenceQuery, Page, whole
 from qhronos_core.usecases.at_rest import KeyInUse
 from qhronos_core.wiring import Core, absent
 
 OLDEST_WELL: Final = 60.0  # seconds a due row may wait while a node is up
-LOOKED_THROUGH: Final = 1_000
+AT_ONCE: Final = 1_000  # rows of a list
 _OPERATOR: Final = Principal("master", Access.ADMIN, frozenset(), master=True, holder="master")
 _EVERYTHING: Final = Reach(everything=True)
 
@@ -134,16 +134,14 @@ def _secrets_in(key: KeyInUse) -> str:
 
 async def _events(core: Core) -> AsyncIterator[Finding]:
     now = await core.now()
-    listing = await core.tokens.list(Page(limit=LOOKED_THROUGH), caller=_OPERATOR)
     live = {
         scope
-        for record in listing.items
+        async for record in whole(lambda page: core.tokens.list(page, caller=_OPERATOR), AT_ONCE)
         if record.revoked_at is None and record.expires_at > now
         for scope in record.scope
     }
     active = EventQuery(statuses=frozenset({EventStatus.ACTIVE, EventStatus.PAUSED}))
-    events = (await core.store.events.list(active, _EVERYTHING, Page(limit=LOOKED_THROUGH))).items
-    for event in events:
+    async for event in whole(lambda page: core.store.events.list(active, _EVERYTHING, page), AT_ONCE):
         if event.labels and not event.labels & live:
             labels = ", ".join(sorted(event.labels))
             yield Finding(

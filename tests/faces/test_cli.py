@@ -67,6 +67,13 @@ def test_tokens_are_revoked_by_subject_or_by_when_they_were_issued(say: Say) -> 
     assert "revoked" not in next(line for line in say("token", "list")[1].splitlines() if " bob " in line)
 
 
+def test_all_tokens_are_listed_however_many(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "AT_ONCE", 1)
+    for sub in ("ann", "bob", "eve"):
+        say("token", "mint", "--sub", sub)
+    assert sorted(line.split()[1] for line in say("token", "list")[1].splitlines()) == ["ann", "bob", "eve"]
+
+
 def test_a_token_that_lives_long_is_minted_with_a_word_beside_it(say: Say) -> None:
     until = (datetime.now(UTC) + timedelta(days=400)).isoformat()
     code, token, beside = say("token", "mint", "--sub", "ann", *SCOPE, "--expires-at", until)

@@ -61,6 +61,25 @@ async def test_doctor_names_the_keys_in_use_and_those_that_may_go(tmp_path: Path
         )
 
 
+async def test_doctor_looks_through_all_tokens_and_events_however_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qhronos_mcp.doctor.AT_ONCE", 1)
+    async with open_core(settings(tmp_path), run_scheduler=False) as core:
+        lost = []
+        for name in ("ann", "bob", "eve"):
+            fields = {"name": name, "schedule": "0 9 * * *", "tags": [f"user:{name}"]}
+            lost.append((await core.events.create(fields, caller=MASTER)).event.id)
+        for name in ("ann", "bob"):
+            await core.tokens.mint({"sub": name, "access": "write", "scope": [f"user:{name}"]}, caller=MASTER)
+        said = [line for line in await told(core) if line.startswith("FIX")]
+        assert said == [
+            f"FIX Event {lost[2]} is reached by no live token (labels user:eve): mint one, or delete it as admin."
+        ]
+        await core.tokens.revoke(sub="ann", caller=MASTER)
+        assert [f"Event {lost[0]} " in line for line in await told(core) if line.startswith("FIX")] == [False, True]
+
+
 async def test_doctor_says_when_planned_runs_follow_other_time_zones(tmp_path: Path) -> None:
     async with open_core(settings(tmp_path), run_scheduler=False) as core:
         await core.store.commit(Changes(zones_version="2001.1", at=await core.now()))
