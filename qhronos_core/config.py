@@ -478,6 +478,11 @@ class Settings(Section):
         """Whether the store is the SQLite file in `data_dir`."""
         return self.database is None
 
+    @property
+    def lease_is_short(self) -> bool:
+        """Whether an attempt may outlast its claim, and the occurrence then be sent a second time beside it."""
+        return self.scheduler.lease <= self.delivery.timeout
+
 
 # --- reading it -------------------------------------------------------------------------------------
 

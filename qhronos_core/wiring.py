@@ -252,6 +252,8 @@ async def open_core(
         enabled = settings.scheduler.enabled if run_scheduler is None else run_scheduler
         if enabled:
             _say_what_is_lifted(settings)
+            if settings.lease_is_short:
+                _log.warning("lease_ends_before_an_attempt_may", reason="scheduler.lease, delivery.timeout")
         tokens = keys.tokens(store, clock, signals)
         core = Core(
             settings=settings,

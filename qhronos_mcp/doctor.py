@@ -75,6 +75,12 @@ async def examine(core: Core) -> AsyncIterator[Finding]:
         )
     else:
         yield Finding(True, f"Time zones: tzdata {status['tzdata']}, which planned runs follow.")
+    if core.settings.lease_is_short:
+        yield Finding(
+            False,
+            "scheduler.lease is no longer than delivery.timeout: a receiver that takes so long is sent the same"
+            " occurrence again while the first attempt is under way. Make it longer.",
+        )
     for finding in _secrets(core):
         yield finding
     async for finding in _keys(core):

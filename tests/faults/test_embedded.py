@@ -157,7 +157,7 @@ def doctor(cluster: Cluster, **more: str) -> tuple[int, str]:
     told = subprocess.run(
         [sys.executable, "-m", "qhronos_mcp", "doctor"],
         cwd=ROOT,
-        env={**cluster.environ(), **more},
+        env={**cluster.environ(), "QHRONOS_DELIVERY__TIMEOUT": "1s", **more},  # the rig's leases are short
         capture_output=True,
         text=True,
         timeout=60,

@@ -116,7 +116,7 @@ def doctor(cluster: Cluster) -> tuple[int, str]:
     told = subprocess.run(
         [sys.executable, "-m", "qhronos_mcp", "doctor"],
         cwd=ROOT,
-        env=cluster.environ(),
+        env={**cluster.environ(), "QHRONOS_DELIVERY__TIMEOUT": "1s"},  # the rig's leases are short
         check=False,
         capture_output=True,
         text=True,

@@ -186,7 +186,11 @@ class PostgresStore:
         await self._callers.rows(_BEGIN_EPOCH)
 
     async def migrate(self) -> Sequence[str]:
-        return await schema.migrate(self._conninfo, connect_timeout=self._settings.connect_timeout)
+        try:
+            return await schema.migrate(self._conninfo, connect_timeout=self._settings.connect_timeout)
+        except StoreUnavailableError as error:
+            self._callers.does_not_answer(error)
+            raise
 
     async def aclose(self) -> None:
         if self._readying is not None:

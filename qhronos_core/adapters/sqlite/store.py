@@ -34,9 +34,19 @@ _OPENING: Final = 10.0  # seconds two processes may spend making the same new fi
 class SqliteStore:
     """Implements `ports.Store`. Opened by `open_sqlite_store`."""
 
-    def __init__(self, file: StoreFile, connection: sqlite3.Connection, clock: Clock, store_id: UUID) -> None:
+    def __init__(
+        self,
+        file: StoreFile,
+        connection: sqlite3.Connection,
+        clock: Clock,
+        store_id: UUID,
+        *,
+        applied: Sequence[str] = (),
+    ) -> None:
+        """`applied`: the migrations that its opening has applied."""
         self._file = file
         self._clock = clock
+        self._applied = applied
         self._writes = Writes(clock.monotonic)
         self._writer = Writer(file, connection, self._writes)
         self._readers = Readers(file)
@@ -140,7 +150,8 @@ class SqliteStore:
         await self._writer.write(lambda connection: begin_epoch(connection, uuid4()))
 
     async def migrate(self) -> Sequence[str]:
-        return await self._writer.write(lambda connection: migrating.migrate(connection, self._clock.now()))
+        found = await self._writer.write(lambda connection: migrating.migrate(connection, self._clock.now()))
+        return [*self._applied, *found]
 
     async def aclose(self) -> None:
         await self._readers.aclose()
@@ -157,15 +168,15 @@ async def open_sqlite_store(data_dir: Path, *, clock: Clock, migrate: bool = Tru
         StoreRefusedError: what is there must not be used as it is; says why and what to do. Nothing was changed.
     """
     file = StoreFile(data_dir / FILE_NAME)
-    connection = await asyncio.to_thread(_opened, file, clock, migrate)
-    store = SqliteStore(file, connection, clock, migrating.store_id(connection))
+    connection, applied = await asyncio.to_thread(_opened, file, clock, migrate)
+    store = SqliteStore(file, connection, clock, migrating.store_id(connection), applied=applied)
     try:
         yield store
     finally:
         await store.aclose()
 
 
-def _opened(file: StoreFile, clock: Clock, migrate: bool) -> sqlite3.Connection:
+def _opened(file: StoreFile, clock: Clock, migrate: bool) -> tuple[sqlite3.Connection, Sequence[str]]:
     file.prepare(make=migrate)
     deadline = time.monotonic() + _OPENING
     while True:
@@ -187,8 +198,9 @@ def _look_at(file: StoreFile, migrate: bool) -> None:
         file.check_whole(reader)
 
 
-def _made_ready(file: StoreFile, clock: Clock, migrate: bool) -> sqlite3.Connection:
-    """A connection to write with, to a file that is whole and of this release's schema."""
+def _made_ready(file: StoreFile, clock: Clock, migrate: bool) -> tuple[sqlite3.Connection, Sequence[str]]:
+    """A connection to write with, to a file that is whole and of this release's schema, and what was applied for it."""
+    applied: Sequence[str] = ()
     if file.sizes()["file"]:
         try:
             _look_at(file, migrate)
@@ -203,9 +215,9 @@ def _made_ready(file: StoreFile, clock: Clock, migrate: bool) -> sqlite3.Connect
         mark_as_ours(connection)
         if migrating.missing(connection):
             connection.execute("BEGIN IMMEDIATE")
-            migrating.migrate(connection, clock.now())
+            applied = migrating.migrate(connection, clock.now())
             connection.execute("COMMIT")
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, applied
