@@ -63,6 +63,8 @@ def main() -> None:
         _fail(str(refusal), 2)
     except QhronosError as error:
         _fail(str(error), 1)
+    except OSError as error:  # of this machine: no room for what is said, no place for what is made
+        _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
 
 
 def stdio_main() -> None:
@@ -312,6 +314,8 @@ def _with_core(config: Path | None, run: Any, *, only_look: bool = False) -> Non
         from qhronos_core.wiring import open_core
 
         async with open_core(settings, run_scheduler=False, only_look=only_look) as core:
+            for path in core.secrets_made:
+                typer.echo(f"note: made {path}", err=True)
             await run(core)
 
     asyncio.run(opened())

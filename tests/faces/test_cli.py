@@ -1,7 +1,9 @@
 """`qhronos` on the command line: what the operator types, and what comes back."""
 
 import json
+import os
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,7 @@ import pytest
 
 from qhronos_mcp import __version__, cli
 
+ROOT = Path(__file__).parents[2]
 SCOPE = ("--scope", "user:ann")
 
 
@@ -75,6 +78,7 @@ def test_all_tokens_are_listed_however_many(say: Say, monkeypatch: pytest.Monkey
 
 
 def test_a_token_that_lives_long_is_minted_with_a_word_beside_it(say: Say) -> None:
+    say("migrate")
     until = (datetime.now(UTC) + timedelta(days=400)).isoformat()
     code, token, beside = say("token", "mint", "--sub", "ann", *SCOPE, "--expires-at", until)
     assert (code, token.count(".")) == (0, 2)
@@ -94,10 +98,35 @@ def test_a_token_that_lives_long_is_minted_with_a_word_beside_it(say: Say) -> No
     ],
 )
 def test_what_cannot_be_done_is_one_line(say: Say, words: tuple[str, ...], told: str) -> None:
+    say("migrate")
     code, _, beside = say(*words)
     assert code == 1
     assert beside.startswith(told)
     assert len(beside.splitlines()) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_where_what_it_says_finds_no_room_is_one_line(say: Say, tmp_path: Path) -> None:
+    say("migrate")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "qhronos_mcp", "doctor"],
+            env={**os.environ, "QHRONOS_DATA_DIR": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (1, "qhronos: No space left on device\n")
+
+
+def test_whoever_comes_first_is_told_what_was_made(say: Say, tmp_path: Path) -> None:
+    code, token, beside = say("token", "mint", "--sub", "ann")
+    assert (code, token.count(".")) == (0, 2)
+    made = [str(tmp_path / "data" / "secrets" / name) for name in ("master_token", "jwt_secret", "at_rest_key")]
+    assert beside.splitlines() == [f"note: made {path}" for path in made]
+    assert say("token", "mint", "--sub", "ann")[2] == ""
 
 
 def test_a_bad_configuration_is_one_line_and_exit_code_2(say: Say, tmp_path: Path) -> None:
