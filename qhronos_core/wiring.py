@@ -283,7 +283,9 @@ async def open_core(
                 most=settings.events.max_subscriptions,
             ),
             tally=tally,
-            load=lambda: Load(dispatcher.in_flight, settings.delivery.concurrency, hosts.breakers_open()),
+            load=lambda: Load(
+                dispatcher.in_flight, settings.delivery.concurrency if enabled else 0, hosts.breakers_open()
+            ),
             _deliveries=Deliveries(
                 store=store,
                 read=Announcements(store).after,

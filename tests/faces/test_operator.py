@@ -99,6 +99,12 @@ async def test_a_lease_that_ends_before_an_attempt_may_is_said_at_the_start_and_
         assert [line for line in await told(core) if line.startswith("FIX")] == []
 
 
+async def test_a_node_that_only_serves_has_no_slots_for_attempts(tmp_path: Path) -> None:
+    for enabled, slots in (("true", 200), ("false", 0)):
+        async with open_core(settings(tmp_path, QHRONOS_SCHEDULER__ENABLED=enabled)) as core:
+            assert core.load().slots == slots
+
+
 async def test_doctor_says_when_planned_runs_follow_other_time_zones(tmp_path: Path) -> None:
     async with open_core(settings(tmp_path), run_scheduler=False) as core:
         await core.store.commit(Changes(zones_version="2001.1", at=await core.now()))
