@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from qhronos_core.domain.errors import StartRefusedError
 
@@ -30,6 +40,11 @@ SAMPLE_SECRETS: Final = frozenset(
     }
 )
 _SECRET_BYTES: Final = 32
+_IN_A_HEADER: Final = re.compile(r"[!-~]+")
+_HOST: Final = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?)(?::(?:[0-9]{1,5}|\*))?"
+)
+_ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@*]+/?")
 _MAKE_ONE: Final = "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 _PREFIX: Final = "QHRONOS_"
@@ -40,6 +55,9 @@ _SHORT_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "DATABASE_URL": ("database", "url"),
     "REDIS_URL": ("redis", "url"),
 }
+
+
+_PARTS: Final = (["host"], ["port"], ["user"], ["password"], ["dbname"], ["db"])  # of a connection
 
 
 class ConfigError(StartRefusedError):
@@ -89,6 +107,31 @@ def _from_json(text: str) -> object:
         raise ValueError("must be well-formed JSON") from None
 
 
+def _without_brackets(value: object) -> object:
+    """An IPv6 address to bind, also as it is written in a URL."""
+    return value[1:-1] if isinstance(value, str) and value.startswith("[") and value.endswith("]") else value
+
+
+def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(_HOST.fullmatch(name) for name in names):
+        raise ValueError(
+            "must hold names or addresses as they come in `Host`, such as qhronos.example.org, 10.1.2.3:8080 or [::1]"
+        )
+    return names
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError("must hold exact origins such as https://page.example.org")
+    return origins
+
+
+def _in_a_header(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None and not _IN_A_HEADER.fullmatch(secret.get_secret_value()):
+        raise ValueError("must be visible ASCII without spaces, to travel in a header")
+    return secret
+
+
 def _network(value: object) -> object:
     try:
         return ip_network(value) if isinstance(value, str) else value
@@ -112,6 +155,19 @@ def _web_url(value: object) -> object:
     if not sound or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError("must be an address such as https://qhronos.example.org, without credentials or query")
     return value.rstrip("/")
+
+
+def _proxy_url(value: object) -> object:
+    if not isinstance(value, str) or not value:
+        return value
+    try:
+        parts = urlsplit(value)
+        sound = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError("must name a host, as in http://proxy.example:3128")
+    return value
 
 
 def _url_of(*schemes: str) -> Callable[[object], object]:
@@ -140,15 +196,30 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, field: ValidationInfo) -> object:
+        if isinstance(value, bool) and cls.model_fields[field.field_name or ""].annotation is int:
+            raise ValueError("must be a whole number")
+        return value
+
 
 class ServerSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535, description="Serves REST, MCP and the page; 0: any.")] = 8080
-    host: Annotated[str, Field(min_length=1, description="The address to bind.")] = "127.0.0.1"
+    host: Annotated[
+        str, Field(min_length=1, description="The address to bind."), BeforeValidator(_without_brackets)
+    ] = "127.0.0.1"
     public_url: Annotated[
         WebUrl | None, Field(description="How others reach this server, through a proxy with TLS.")
     ] = None
-    allowed_hosts: Annotated[Names, Field(description="Names in `Host`; none: localhost and that of public_url.")] = ()
-    allowed_origins: Annotated[Names, Field(description="Exact origins of web pages that may call.")] = ()
+    allowed_hosts: Annotated[
+        Names,
+        AfterValidator(_host_names),
+        Field(description="Names in `Host`; none: localhost and that of public_url."),
+    ] = ()
+    allowed_origins: Annotated[
+        Names, AfterValidator(_origins), Field(description="Exact origins of web pages that may call.")
+    ] = ()
     trusted_proxies: Annotated[Networks, Field(description="Whose X-Forwarded-For is believed.")] = ()
 
     @property
@@ -323,6 +394,7 @@ class EgressSettings(Section):
     ] = ()
     proxy_url: Annotated[
         Secret,
+        BeforeValidator(_proxy_url),
         BeforeValidator(_url_of("http", "https")),
         Field(description="An egress proxy that all requests go through."),
     ] = None
@@ -373,7 +445,9 @@ class LogSettings(Section):
 
 
 class MetricsSettings(Section):
-    token: Annotated[Secret, Field(description="A bearer that opens /metrics and nothing else.")] = None
+    token: Annotated[
+        Secret, AfterValidator(_in_a_header), Field(description="A bearer that opens /metrics and nothing else.")
+    ] = None
 
 
 class Settings(Section):
@@ -404,6 +478,11 @@ class Settings(Section):
         """Whether the store is the SQLite file in `data_dir`."""
         return self.database is None
 
+    @property
+    def lease_is_short(self) -> bool:
+        """Whether an attempt may outlast its claim, and the occurrence then be sent a second time beside it."""
+        return self.scheduler.lease <= self.delivery.timeout
+
 
 # --- reading it -------------------------------------------------------------------------------------
 
@@ -428,10 +507,12 @@ def read(path: Path | None, environ: Mapping[str, str], *, flags: Mapping[str, A
     values = _values_in(file) if file is not None else {}
     told_by: dict[tuple[str, ...], str] = {}
     for variable, key in _variables(environ):
-        _put(values, key, environ[variable])
+        _put(values, key, _text(variable, environ[variable]))
         told_by[key] = variable
     for key, value in _leaves(flags or {}):
         _put(values, key, value)
+        told_by[key] = f"--{key[-1]}"
+    _refuse_silenced(values, told_by, file)
     values["data_dir"] = _data_dir(values.get("data_dir"), file if ("data_dir",) not in told_by else None, environ)
     try:
         return Settings.model_validate(values)
@@ -442,17 +523,27 @@ def read(path: Path | None, environ: Mapping[str, str], *, flags: Mapping[str, A
 def _file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     named = path or (Path(environ["QHRONOS_CONFIG"]) if environ.get("QHRONOS_CONFIG") else None)
     if named is None:
-        return Path("config.yaml") if Path("config.yaml").is_file() else None
-    if not named.is_file():
+        return Path("config.yaml") if _is_file(Path("config.yaml")) else None
+    if not _is_file(named):
         raise ConfigError(f"{named}: there is no such configuration file")
     return named
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _values_in(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        if (line := _repeated(yaml.compose(text, Loader=yaml.SafeLoader))) is not None:
+            raise ConfigError(f"{file}: line {line} repeats a key of its section")
+        content = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -465,6 +556,21 @@ def _values_in(file: Path) -> dict[str, Any]:
     if content is not None and not isinstance(content, dict):
         raise ConfigError(f"{file}: must hold keys such as `server:`")
     return _without_empty(content or {})
+
+
+def _repeated(node: Any) -> int | None:
+    """The first line where a section has a key again. YAML would take the last and say nothing of the rest."""
+    if node is None or node.id != "mapping":
+        return None
+    seen = set()
+    for key, value in node.value:
+        if key.value in seen:
+            return int(key.start_mark.line) + 1
+        if isinstance(key.value, str):
+            seen.add(key.value)
+        if (line := _repeated(value)) is not None:
+            return line
+    return None
 
 
 def _without_empty(section: Mapping[object, object]) -> dict[str, Any]:
@@ -487,6 +593,26 @@ def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...
             yield name, tuple(name.removeprefix(_PREFIX).lower().split("__"))
 
 
+def _text(variable: str, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{variable}: is not UTF-8 text") from None
+    return value
+
+
+def _refuse_silenced(values: Mapping[str, Any], told_by: Mapping[tuple[str, ...], str], file: Path | None) -> None:
+    """The environment wins over the file; a part of a connection told there would lose to the whole of it told here."""
+    for (section, *rest), variable in told_by.items():
+        whole = (section, "url")
+        parts = values.get(section)
+        if section not in {"database", "redis"} or rest[:1] not in _PARTS or whole in told_by:
+            continue
+        if isinstance(parts, Mapping) and parts.get("url"):
+            instead = next(name for name, key in _SHORT_NAMES.items() if key == whole)
+            raise ConfigError(f"{variable}: {section}.url in {file} takes its place; set {instead}, or remove that")
+
+
 def _put(values: dict[str, Any], key: Sequence[str], value: object) -> None:
     *sections, last = key
     for section in sections:
@@ -507,11 +633,14 @@ def _leaves(flags: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[t
 
 def _data_dir(told: object, file: Path | None, environ: Mapping[str, str]) -> Path:
     """What is told in a file is relative to that file; by default it is where the system keeps a user's data."""
-    if told is not None and not isinstance(told, str | Path):
+    if told not in (None, "") and (not isinstance(told, str | Path) or "\0" in str(told)):
         raise ConfigError("data_dir: must be a path")
-    if told is not None:
+    if isinstance(told, str | Path) and told != "":
         directory = _at_home(Path(told), environ)
-        return (file.parent / directory if file is not None else directory).absolute()
+        try:
+            return (file.parent / directory if file is not None else directory).absolute()
+        except FileNotFoundError:
+            raise ConfigError("data_dir: is relative, and the working directory is gone") from None
     if sys.platform == "win32":
         return Path(environ.get("LOCALAPPDATA") or _at_home(Path("~/AppData/Local"), environ), "qhronos")
     if environ.get("XDG_DATA_HOME"):
@@ -598,6 +727,10 @@ def _reason(detail: Mapping[str, Any]) -> str:
         return "must be true or false"
     if kind == "string_type":
         return "must be text; write it in quotes"
+    if kind == "string_too_short":
+        return "must not be empty"
+    if kind == "tuple_type":
+        return "must be a list"
     if kind == "literal_error":
         return f"must be {context['expected']}"
     for bound, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
@@ -616,7 +749,7 @@ def _refuse_weak_secrets(settings: Settings) -> None:
             _refuse_weak(name, secret.get_secret_value())
         elif not settings.embedded:
             raise ConfigError(f"{name} is needed with PostgreSQL, since all nodes must agree on it. {_MAKE_ONE}")
-    if auth.master_token is not None and not re.fullmatch(r"[!-~]+", auth.master_token.get_secret_value()):
+    if auth.master_token is not None and not _IN_A_HEADER.fullmatch(auth.master_token.get_secret_value()):
         raise ConfigError(f"auth.master_token must be visible ASCII without spaces, to travel in a header. {_MAKE_ONE}")
     if auth.master_token is not None and auth.master_token == auth.jwt_secret:
         raise ConfigError(f"auth.master_token and auth.jwt_secret are equal; one of them must change. {_MAKE_ONE}")

@@ -1,6 +1,6 @@
 """What the core needs from outside, as promises in prose."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -86,6 +86,17 @@ class Listing(Generic[T]):
     items: tuple[T, ...]
     next_cursor: str | None
     total: int | None = None
+
+
+async def whole(read: Callable[[Page], Awaitable[Listing[T]]], at_once: int) -> AsyncIterator[T]:
+    """A list to its end, `at_once` rows at a time."""
+    listing = await read(Page(limit=at_once))
+    while True:
+        for item in listing.items:
+            yield item
+        if listing.next_cursor is None:
+            return
+        listing = await read(Page(limit=at_once, cursor=listing.next_cursor))
 
 
 @dataclass(frozen=True, slots=True)
@@ -623,7 +634,7 @@ class Store(Protocol):
         ...
 
     async def migrate(self) -> Sequence[str]:
-        """Apply what is missing, under a lock, with checksums; the names applied. Safe from two nodes at once."""
+        """Apply what is missing, under a lock, with checksums; the names applied, also by its opening. Safe from two nodes."""
         ...
 
     async def aclose(self) -> None: ...

@@ -191,8 +191,12 @@ def configure_logs(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_core(settings: Settings, *, run_scheduler: bool | None = None) -> AsyncIterator[Core]:
+async def open_core(
+    settings: Settings, *, run_scheduler: bool | None = None, only_look: bool = False
+) -> AsyncIterator[Core]:
     """A core on the configured store. The scheduler starts with `start_scheduler`.
+
+    `only_look`: for whoever changes nothing. Nothing is made, and a store of an earlier schema is not brought up to date.
 
     Returns before a remote store answers (calls then raise StoreUnavailableError); an embedded
     store is open and migrated.
@@ -203,8 +207,8 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
     async with AsyncExitStack() as stack:
         clock = SystemClock()
         keys = _keys(settings)
-        store = await stack.enter_async_context(_open_store(settings, clock))
-        signals = await _signals(settings, stack)
+        store = await stack.enter_async_context(_open_store(settings, clock, only_look=only_look))
+        signals = await _signals(settings, stack, only_look=only_look)
         limits = _limits(settings, stack)
         vault = keys.vault()
         await keys.require_old(store, vault)
@@ -248,6 +252,8 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
         enabled = settings.scheduler.enabled if run_scheduler is None else run_scheduler
         if enabled:
             _say_what_is_lifted(settings)
+            if settings.lease_is_short:
+                _log.warning("lease_ends_before_an_attempt_may", reason="scheduler.lease, delivery.timeout")
         tokens = keys.tokens(store, clock, signals)
         core = Core(
             settings=settings,
@@ -277,7 +283,9 @@ async def open_core(settings: Settings, *, run_scheduler: bool | None = None) ->
                 most=settings.events.max_subscriptions,
             ),
             tally=tally,
-            load=lambda: Load(dispatcher.in_flight, settings.delivery.concurrency, hosts.breakers_open()),
+            load=lambda: Load(
+                dispatcher.in_flight, settings.delivery.concurrency if enabled else 0, hosts.breakers_open()
+            ),
             _deliveries=Deliveries(
                 store=store,
                 read=Announcements(store).after,
@@ -325,7 +333,11 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 
 def absent(settings: Settings) -> Sequence[Path]:
-    """What an embedded installation has once it was started and this one has not. Opening it would make each anew."""
+    """What an embedded installation has once it was started and this one has not. Opening it would make each anew.
+
+    Raises:
+        StartRefusedError: this user may not see whether it is there.
+    """
     if not settings.embedded:
         return ()
     from qhronos_core.adapters.local.secrets import kept_in_files
@@ -335,7 +347,17 @@ def absent(settings: Settings) -> Sequence[Path]:
     secrets = kept_in_files(
         settings.data_dir, master_token=auth.master_token, jwt_secret=auth.jwt_secret, at_rest_key=auth.at_rest_key
     )
-    return [path for path in (settings.data_dir / FILE_NAME, *secrets) if not path.exists()]
+    return [path for path in (settings.data_dir / FILE_NAME, *secrets) if not _is_there(path)]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StartRefusedError(
+            f"{path} cannot be looked at ({error.strerror}): run this as the user who serves, or choose another data"
+            " directory with QHRONOS_DATA_DIR or data_dir"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,11 +465,11 @@ def _keys(settings: Settings) -> _Keys:
 
 
 @asynccontextmanager
-async def _open_store(settings: Settings, clock: SystemClock) -> AsyncIterator[Store]:
+async def _open_store(settings: Settings, clock: SystemClock, *, only_look: bool) -> AsyncIterator[Store]:
     if settings.database is None:
         from qhronos_core.adapters.sqlite import open_sqlite_store
 
-        async with open_sqlite_store(settings.data_dir, clock=clock) as embedded:
+        async with open_sqlite_store(settings.data_dir, clock=clock, migrate=not only_look) as embedded:
             yield embedded
     else:
         from qhronos_core.adapters.postgres import open_postgres_store
@@ -457,14 +479,24 @@ async def _open_store(settings: Settings, clock: SystemClock) -> AsyncIterator[S
         pools = PoolSettings(
             size=told.pool, dispatch_size=told.dispatch_pool, prepare_threshold=told.prepare_threshold or None
         )
-        async with open_postgres_store(told.dsn.get_secret_value(), settings=pools, migrate=told.migrate) as remote:
+        async with open_postgres_store(
+            told.dsn.get_secret_value(), settings=pools, migrate=told.migrate, only_look=only_look
+        ) as remote:
             yield remote
 
 
-async def _signals(settings: Settings, stack: AsyncExitStack) -> Signals:
+async def _signals(settings: Settings, stack: AsyncExitStack, *, only_look: bool) -> Signals:
     """Redis between nodes; FIFOs between the processes on one data directory; else in process."""
     signals: Signals
     if settings.redis is not None:
+        from qhronos_core.adapters.redis.address import require_usable
+
+        require_usable(settings.redis.dsn.get_secret_value())
+    if only_look:
+        from qhronos_core.adapters.local.signals import LocalSignals
+
+        signals = LocalSignals()
+    elif settings.redis is not None:
         from qhronos_core.adapters.redis.signals import RedisSignals
 
         signals = RedisSignals(settings.redis.dsn.get_secret_value())

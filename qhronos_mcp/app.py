@@ -111,6 +111,11 @@ class Server(uvicorn.Server):
         if self.started:
             self._on_start()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:  # told twice, uvicorn waits for no request; the app closes all the same
+            await self.lifespan.shutdown()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._on_exit()
         super().handle_exit(sig, frame)
@@ -127,6 +132,8 @@ def serve(settings: Settings) -> None:
         delivery = settings.delivery.model_copy(update={"concurrency": room.sends})
         settings = settings.model_copy(update={"delivery": delivery})
     with _listening(settings.server) as listener, _Signals.remembered() as signals:
+        server = settings.server.model_copy(update={"port": listener.getsockname()[1]})  # it may have been 0
+        settings = settings.model_copy(update={"server": server})
         _run(_served(settings, listener, signals, room))
     if signals.received is not None:
         signal.signal(signals.received, signal.SIG_DFL)
@@ -177,9 +184,12 @@ def _listening(server: ServerSettings) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     try:
         listener = socket.create_server((server.host, server.port), family=family, backlog=2048)
-    except OSError as error:
+    except (OSError, UnicodeError, TypeError, ValueError) as error:
         where = f"server.host {server.host}, server.port {server.port}"
-        why = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own words repeat the address
+        number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error.__context__ or error, socket.gaierror):
+            number = None  # its number is of another list
+        why = os.strerror(number) if number else "this machine has no such address"  # the error's own words repeat it
         raise StartRefusedError(f"{where}: cannot listen there ({why}); choose another") from None
     # With its protocol named: asyncio turns Nagle's algorithm off only on a socket that says it is TCP.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach()) as named:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -33,7 +33,11 @@ app = typer.Typer(
 token_app = typer.Typer(help="Mint, list and revoke tokens.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="The configuration file (else config.yaml).")]
+AT_ONCE: Final = 1_000  # rows of a list
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="The configuration file (else QHRONOS_CONFIG, else config.yaml).")
+]
 
 
 def _tell_version(wanted: bool) -> None:
@@ -59,6 +63,8 @@ def main() -> None:
         _fail(str(refusal), 2)
     except QhronosError as error:
         _fail(str(error), 1)
+    except OSError as error:  # of this machine: no room for what is said, no place for what is made
+        _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
 
 
 def stdio_main() -> None:
@@ -223,13 +229,14 @@ def doctor(config: ConfigOption = None) -> None:
         async for finding in examine(core):
             say(finding)
 
-    for finding in unopened(_settings(config)):
-        say(finding)
-    if healthy:
-        try:
-            _with_core(config, run)
-        except StartRefusedError as refusal:
-            say(Finding(False, str(refusal)))
+    settings = _settings(config)
+    try:
+        for finding in unopened(settings):
+            say(finding)
+        if healthy:
+            _with_core(config, run, only_look=True)
+    except StartRefusedError as refusal:
+        say(Finding(False, str(refusal)))
     raise SystemExit(0 if healthy else 1)
 
 
@@ -260,9 +267,9 @@ def token_list(config: ConfigOption = None) -> None:
     """The tokens that were minted, newest first; never the tokens themselves."""
 
     async def run(core: "Core") -> None:
-        from qhronos_core.ports import Page
+        from qhronos_core.ports import whole
 
-        for record in (await core.tokens.list(Page(limit=1000), caller=_operator())).items:
+        async for record in whole(lambda page: core.tokens.list(page, caller=_operator()), AT_ONCE):
             state = f"revoked {record.revoked_at:%Y-%m-%dT%H:%MZ}" if record.revoked_at else ""
             scope = ",".join(record.scope)
             typer.echo(
@@ -298,7 +305,7 @@ def token_revoke(
     _with_core(config, run)
 
 
-def _with_core(config: Path | None, run: Any) -> None:
+def _with_core(config: Path | None, run: Any, *, only_look: bool = False) -> None:
     """Open a core that only answers, do one thing, close it."""
     settings = _settings(config)
     _logging(settings)
@@ -306,7 +313,9 @@ def _with_core(config: Path | None, run: Any) -> None:
     async def opened() -> None:
         from qhronos_core.wiring import open_core
 
-        async with open_core(settings, run_scheduler=False) as core:
+        async with open_core(settings, run_scheduler=False, only_look=only_look) as core:
+            for path in core.secrets_made:
+                typer.echo(f"note: made {path}", err=True)
             await run(core)
 
     asyncio.run(opened())

@@ -5,11 +5,13 @@ one for the inbox, both a few seconds ahead. What is shown is what really arrive
 """
 
 import asyncio
+import io
 import json
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -72,13 +74,26 @@ class Receiver:
 
 def run_demo() -> int:
     """Show it; the exit status is 0 only if everything happened that was promised."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign of the table shows another
     console = Console()
     try:
         with tempfile.TemporaryDirectory(prefix="qhronos-demo-") as directory:
-            return asyncio.run(_demo(console, Path(directory)))
+            return asyncio.run(_until_told(_demo(console, Path(directory))))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     except TimeoutError:
         console.print("[red]It did not all happen in time. Run qhronos doctor, or say so in an issue.[/red]")
         return 1
+
+
+async def _until_told(show: Coroutine[Any, Any, int]) -> int:
+    """At SIGTERM as at the keyboard's signal: it is called off, and nothing is left behind."""
+    showing = asyncio.create_task(show)
+    with suppress(NotImplementedError):  # Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, showing.cancel)
+    return await showing
 
 
 async def _demo(console: Console, directory: Path) -> int:

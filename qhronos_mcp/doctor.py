@@ -10,12 +10,12 @@ from qhronos_core.domain.access import Access, Principal, Reach
 from qhronos_core.domain.errors import QhronosError, StoreUnavailableError
 from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.lifecycle import FAILED
-from qhronos_core.ports import EventQuery, OccurrenceQuery, Page
+from qhronos_core.ports import EventQuery, OccurrenceQuery, Page, whole
 from qhronos_core.usecases.at_rest import KeyInUse
 from qhronos_core.wiring import Core, absent
 
 OLDEST_WELL: Final = 60.0  # seconds a due row may wait while a node is up
-LOOKED_THROUGH: Final = 1_000
+AT_ONCE: Final = 1_000  # rows of a list
 _OPERATOR: Final = Principal("master", Access.ADMIN, frozenset(), master=True, holder="master")
 _EVERYTHING: Final = Reach(everything=True)
 
@@ -51,6 +51,11 @@ async def examine(core: Core) -> AsyncIterator[Finding]:
     store = status["store"]
     migrations = store.get("migrations") or ["none"]
     yield Finding(True, f"The store answers: {store.get('kind')}, schema {migrations[-1]}.")
+    if store.get("durable") is False:
+        yield Finding(
+            False,
+            "The server may lose what it has acknowledged: `fsync` or `synchronous_commit` is off there. Turn both on.",
+        )
     for line in await core.store.damage():
         yield Finding(False, f"The store is damaged ({line}). Stop every server on it and put a backup in its place.")
     oldest = status["oldest_due_seconds"]
@@ -70,6 +75,12 @@ async def examine(core: Core) -> AsyncIterator[Finding]:
         )
     else:
         yield Finding(True, f"Time zones: tzdata {status['tzdata']}, which planned runs follow.")
+    if core.settings.lease_is_short:
+        yield Finding(
+            False,
+            "scheduler.lease is no longer than delivery.timeout: a receiver that takes so long is sent the same"
+            " occurrence again while the first attempt is under way. Make it longer.",
+        )
     for finding in _secrets(core):
         yield finding
     async for finding in _keys(core):
@@ -129,16 +140,14 @@ def _secrets_in(key: KeyInUse) -> str:
 
 async def _events(core: Core) -> AsyncIterator[Finding]:
     now = await core.now()
-    listing = await core.tokens.list(Page(limit=LOOKED_THROUGH), caller=_OPERATOR)
     live = {
         scope
-        for record in listing.items
+        async for record in whole(lambda page: core.tokens.list(page, caller=_OPERATOR), AT_ONCE)
         if record.revoked_at is None and record.expires_at > now
         for scope in record.scope
     }
     active = EventQuery(statuses=frozenset({EventStatus.ACTIVE, EventStatus.PAUSED}))
-    events = (await core.store.events.list(active, _EVERYTHING, Page(limit=LOOKED_THROUGH))).items
-    for event in events:
+    async for event in whole(lambda page: core.store.events.list(active, _EVERYTHING, page), AT_ONCE):
         if event.labels and not event.labels & live:
             labels = ", ".join(sorted(event.labels))
             yield Finding(

@@ -182,18 +182,25 @@ LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 def hosts_of(settings: Settings) -> tuple[str, ...]:
     """The names this server answers to, each bare (any port) or with the port it was given with; lower case."""
     server = settings.server
-    names = list(server.allowed_hosts) or list(LOCAL_NAMES)
+    bound = f"[{server.host}]" if ":" in server.host else server.host
+    names = list(server.allowed_hosts) or [*LOCAL_NAMES, *([bound] if server.loopback else [])]
     if server.public_url is not None:
-        names.append(urlsplit(server.public_url).netloc)
+        names.append(_authority(server.public_url))
     return tuple(dict.fromkeys(name.lower().removesuffix(":*") for name in names))
 
 
 def origins_of(settings: Settings) -> tuple[str, ...]:
     """The origins of web pages that may call, beside a page of our own."""
     server = settings.server
-    own = urlsplit(server.public_url or "")
-    origins = [*server.allowed_origins, *([f"{own.scheme}://{own.netloc}"] if own.netloc else [])]
+    url = server.public_url
+    origins = [*server.allowed_origins, *([f"{urlsplit(url).scheme}://{_authority(url)}"] if url else [])]
     return tuple(dict.fromkeys(origin.rstrip("/").lower() for origin in origins))
+
+
+def _authority(url: str) -> str:
+    """Without the scheme's own port, which no client sends."""
+    parts = urlsplit(url)
+    return parts.netloc.removesuffix({"https": ":443", "http": ":80"}[parts.scheme])
 
 
 class CrowdedError(UnavailableError):

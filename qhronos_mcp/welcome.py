@@ -1,6 +1,7 @@
 """What the first start of an embedded server says to the person in front of it: where things are, and what to paste."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def welcome(url: str, made: Sequence[Path], *, program: Path | None = None) -> s
     return _BANNER.format(
         url=url,
         made="\n".join(f"  {path}" for path in made) + "\n",
-        program=beside / "qhronos",
-        stdio=json.dumps(stdio, indent=2),
+        program=shlex.quote(str(beside / "qhronos")),
+        stdio=json.dumps(stdio, indent=2, ensure_ascii=False),
         http=json.dumps(http, indent=2),
     )

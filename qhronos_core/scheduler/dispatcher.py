@@ -290,7 +290,8 @@ class Dispatcher:
         try:
             age = self._clock.monotonic() - taken_at
             if age >= held_for:
-                _log.warning("claim_came_too_late", occurrence_id=str(occurrence.id), seconds=round(age, 3))
+                took = round(age * 1000)
+                _log.warning("claim_came_too_late", occurrence_id=str(occurrence.id), duration_ms=took)
                 return None
             if age >= FRESH and not await self._still_wanted(claim):
                 return judgement.released(occurrence, at=self._clock.now())

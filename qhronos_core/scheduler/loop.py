@@ -16,6 +16,7 @@ _log = structlog.get_logger(__name__)
 
 OTHERS_EVERY = 0.1  # seconds between looks for what others have due, while some hold nearly all slots
 BACKOFF_MOST = 5.0  # seconds between tries while the store is away
+LOOK_ENDS_WITHIN = 5.0  # seconds that a look under way has once the node is told to stop; then it is cut
 LIFTED_EVERY = 1.0  # seconds between looks for pauses that are over, while there is always more due
 
 
@@ -45,9 +46,12 @@ class Loop:
         self._others_at = -math.inf  # when to look again for what others have due, while some hold nearly all slots
         self._behind = True  # the last look left something
         self._stopping = False
+        self._looking: asyncio.Task[None] | None = None
+        self._cut: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Claim and sleep until `stop`; then let the dispatcher drain."""
+        self._looking = asyncio.current_task()
         deaf = self._signals.listen(self._heard)
         backoff = 0.1
         try:
@@ -68,13 +72,18 @@ class Loop:
                 if more:
                     await asyncio.sleep(0)
         finally:
+            self._looking = None
+            if self._cut is not None:
+                self._cut.cancel()
             deaf()
             await self._dispatcher.drain()
 
     def stop(self) -> None:
-        """No new claim is made after this."""
+        """No new claim is made after this. A store that does not answer holds up nobody for long."""
         self._stopping = True
         self._stirred.set()
+        if self._looking is not None and self._cut is None:
+            self._cut = asyncio.get_running_loop().call_later(LOOK_ENDS_WITHIN, self._looking.cancel)
 
     async def _look(self) -> bool:
         """One look; True if there may be more at once. Else sleeps until there is a reason to look again."""

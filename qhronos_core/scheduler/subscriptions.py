@@ -39,6 +39,7 @@ AT_ONCE: Final = 50
 LOOKED_AT: Final = 10_000
 WRITTEN_EVERY: Final = 1_000  # entries that were not for a quiet subscription; after so many its position is written
 KEY_WAIT: Final = timedelta(seconds=10)
+LOOK_ENDS_WITHIN: Final = 5.0  # seconds that a look under way has once the node is told to stop; then it is cut
 _SWEEP_EVERY: Final = timedelta(seconds=30)
 
 
@@ -98,12 +99,15 @@ class Deliveries:
         self._settings = settings
         self._stirred = asyncio.Event()
         self._stopping = False
+        self._looking: asyncio.Task[None] | None = None
+        self._cut: asyncio.TimerHandle | None = None
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._quiet: dict[str, tuple[Cursor, Cursor]] = {}  # where it stands, and up to where there is nothing for it
         self._swept_at: datetime | None = None
 
     async def run(self) -> None:
         """Look and deliver until `stop`; what is being sent then is finished, or cut and sent again by another node."""
+        self._looking = asyncio.current_task()
         deaf = self._signals.listen(lambda _: self._stirred.set())
         waits = False
         try:
@@ -124,6 +128,9 @@ class Deliveries:
                 except TimeoutError:
                     pass
         finally:
+            self._looking = None
+            if self._cut is not None:
+                self._cut.cancel()
             deaf()
             if self._busy:
                 _, cut = await asyncio.wait(self._busy.values(), timeout=self._settings.drain.total_seconds())
@@ -135,6 +142,8 @@ class Deliveries:
     def stop(self) -> None:
         self._stopping = True
         self._stirred.set()
+        if self._looking is not None and self._cut is None:  # a store that does not answer holds up nobody for long
+            self._cut = asyncio.get_running_loop().call_later(LOOK_ENDS_WITHIN, self._looking.cancel)
 
     async def idle(self) -> None:
         """Wait until nothing is being delivered."""

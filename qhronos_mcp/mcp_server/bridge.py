@@ -6,9 +6,12 @@ no state of ours: no store, no scheduler, nothing on disk. Its token comes from 
 
 import asyncio
 import os
+import re
 import signal
 import sys
+from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import anyio
 import httpx2
@@ -26,6 +29,8 @@ from mcp.shared.message import ClientMessageMetadata, SessionMessage
 
 from qhronos_core.domain.errors import StartRefusedError
 
+ANSWERED_WITHIN: Final = 0.75  # seconds that what was asked before stdin ended still has
+ENDS_WITHIN: Final = 1.5  # seconds from there to the end, whatever the server does
 PATIENCE: Final = 120.0  # seconds without a byte from the server: longer than any wait of ours
 _VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 
@@ -34,11 +39,13 @@ async def serve_bridge(url: str) -> int:
     """Carry messages until stdin ends or a signal comes; the exit status.
 
     Raises:
-        StartRefusedError: no QHRONOS_TOKEN, or an address that would show it to others.
+        StartRefusedError: no QHRONOS_TOKEN, or none that could be one, or an address that would show it to others.
     """
     token = os.environ.get("QHRONOS_TOKEN", "")
     if not token:
         raise StartRefusedError("stdio --url needs a token of that server in QHRONOS_TOKEN")
+    if not re.fullmatch(r"[!-~]+", token):
+        raise StartRefusedError("QHRONOS_TOKEN must be visible ASCII without spaces, to travel in a header")
     _refuse_clear_text(url)
     async with asyncio.TaskGroup() as group:
         stopping = group.create_task(_until_signalled())
@@ -53,9 +60,12 @@ async def serve_bridge(url: str) -> int:
 
 def _refuse_clear_text(url: str) -> None:
     """A token goes out over https, or to this machine."""
-    parts = httpx2.URL(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.host in ("localhost", "127.0.0.1", "::1")):
-        return
+    with suppress(ValueError):  # of what is no address at all
+        parts = urlsplit(url)
+        if parts.scheme == "https" and parts.hostname:
+            return
+        if parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1"):
+            return
     raise StartRefusedError("stdio --url needs an https:// address, since a token goes with every request")
 
 
@@ -63,25 +73,78 @@ async def _bridge(url: str, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     timeout = httpx2.Timeout(30, read=PATIENCE)
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=timeout, follow_redirects=False, trust_env=False) as http,
+        httpx2.AsyncClient(
+            headers=headers, timeout=timeout, follow_redirects=False, transport=_Answering(trust_env=False)
+        ) as http,
         streamable_http_client(url, http_client=http) as (from_server, to_server),
         stdio_server() as (from_host, to_host),
+        to_host,  # its writer ends when nobody sends any more
         anyio.create_task_group() as group,
     ):
         negotiated = _Negotiated()
+        waiting = _Waiting()
 
         async def answers() -> None:
             async for message in from_server:
                 if isinstance(message, SessionMessage):
                     negotiated.hear(message.message)
                     await to_host.send(SessionMessage(message.message))
+                    waiting.answered(message.message)
             group.cancel_scope.cancel()
 
         group.start_soon(answers)
         async for message in from_host:
             if isinstance(message, SessionMessage):
+                waiting.asked(message.message)
                 await to_server.send(SessionMessage(message.message, negotiated.headers_for(message.message)))
+        asyncio.get_running_loop().call_later(ENDS_WITHIN, os._exit, 0)
+        await waiting.over()
         group.cancel_scope.cancel()
+
+
+class _Answering(httpx2.AsyncHTTPTransport):
+    """A server that is away, or does not take the token, is an answer to the request, and not the end of the bridge."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            response = await super().handle_async_request(request)
+            if response.headers.get("content-type", "").lower().startswith("application/json"):
+                await response.aread()
+        except httpx2.TransportError:
+            return _refusal(request, 503, "The Qhronos server does not answer. Try again in a moment.")
+        if response.status_code == httpx2.codes.UNAUTHORIZED:
+            await response.aclose()
+            return _refusal(request, 401, "The Qhronos server does not take the token in QHRONOS_TOKEN.")
+        return response
+
+
+def _refusal(request: httpx2.Request, status: int, says: str) -> httpx2.Response:
+    error = {"code": t.INTERNAL_ERROR, "message": says}
+    return httpx2.Response(status, request=request, json={"jsonrpc": "2.0", "id": None, "error": error})
+
+
+class _Waiting:
+    """The requests of the host that have no answer yet."""
+
+    def __init__(self) -> None:
+        self._ids: set[str | int] = set()
+        self._stirred = asyncio.Event()
+
+    def asked(self, message: Any) -> None:
+        if isinstance(message, t.JSONRPCRequest):
+            self._ids.add(message.id)
+
+    def answered(self, message: Any) -> None:
+        if isinstance(message, t.JSONRPCResponse | t.JSONRPCError) and message.id is not None:
+            self._ids.discard(message.id)
+            self._stirred.set()
+
+    async def over(self) -> None:
+        """Until each has its answer, or for a moment."""
+        with anyio.move_on_after(ANSWERED_WITHIN):
+            while self._ids:
+                self._stirred.clear()
+                await self._stirred.wait()
 
 
 class _Negotiated:

@@ -126,6 +126,7 @@ async def _furnished(
     settings = settings.model_copy(update={"delivery": delivery})
     async with open_core(settings) as core:
         face = Face(core, await local_of(core, os.environ.get("QHRONOS_TOKEN")), text_line)
+        sys.stderr.writelines(f"note: made {path}\n" for path in core.secrets_made)
         hub = Hub(face)
         async with anyio.create_task_group() as group:
             serve_legacy_subscriptions(server, hub, group, face)

@@ -177,7 +177,7 @@ def test_variables_that_set_nothing_are_left_alone(ours: str) -> None:
 
 
 def test_an_empty_variable_and_an_empty_key_count_as_unset(file: Path) -> None:
-    file.write_text("database:\nserver:\n  port:\nauth:\n  master_token: ''\n")
+    file.write_text("database:\nserver:\n  port:\nauth:\n  master_token: ''\ndata_dir: ''\n")
     settings = load(file, {**HOME, "DATABASE_URL": "", "QHRONOS_MASTER_TOKEN": "", "QHRONOS_SERVER__HOST": ""})
     assert settings == load(None, HOME)
 
@@ -282,7 +282,90 @@ WRONG = {
     "egress: {allow_networks: [10.0.0.1/8]}": (
         "egress.allow_networks in {file}: must hold addresses or networks such as 10.1.0.0/16, without host bits"
     ),
+    "server: {port: true}": "server.port in {file}: must be a whole number",
+    "server: {host: ''}": "server.host in {file}: must not be empty",
+    "egress: {ports: 8443}": "egress.ports in {file}: must be a list",
+    "server: {port: 1}\nserver: {host: localhost}": "{file}: line 2 repeats a key of its section",
+    "egress:\n  allow_http: false\n  ports: []\n  allow_http: true": "{file}: line 4 repeats a key of its section",
+    "egress: {proxy_url: 'http://me:secret@'}": "egress.proxy_url in {file}: must name a host, as in http://proxy.example:3128",
+    "egress: {proxy_url: 'http://me:secret@[proxy'}": (
+        "egress.proxy_url in {file}: must name a host, as in http://proxy.example:3128"
+    ),
+    "egress: {proxy_url: 'http://proxy:99999'}": (
+        "egress.proxy_url in {file}: must name a host, as in http://proxy.example:3128"
+    ),
+    "metrics: {token: 'two words'}": (
+        "metrics.token in {file}: must be visible ASCII without spaces, to travel in a header"
+    ),
+    'data_dir: "a\\0b"': "data_dir: must be a path",
 }
+NO_HOST = "must hold names or addresses as they come in `Host`, such as qhronos.example.org, 10.1.2.3:8080 or [::1]"
+NO_ORIGIN = "must hold exact origins such as https://page.example.org"
+
+
+@pytest.mark.parametrize("host", ["https://a.example", "a.example/", "*", "::1", "a.example:x", ""])
+def test_a_host_that_no_request_can_name_is_refused(host: str, file: Path) -> None:
+    file.write_text(yaml.safe_dump({"server": {"allowed_hosts": ["good.example", host]}}))
+    assert refused(HOME, file) == f"server.allowed_hosts in {file}: {NO_HOST}"
+
+
+@pytest.mark.parametrize("origin", ["a.example", "*", "null", "https://a.example/page", "https://*.a.example"])
+def test_an_origin_that_no_browser_sends_is_refused(origin: str, file: Path) -> None:
+    file.write_text(yaml.safe_dump({"server": {"allowed_origins": [origin]}}))
+    assert refused(HOME, file) == f"server.allowed_origins in {file}: {NO_ORIGIN}"
+
+
+def test_hosts_and_origins_have_these_forms(file: Path) -> None:
+    hosts = ["A.example", "localhost:*", "10.1.2.3:8080", "[::1]", "[2001:db8::1]:443"]
+    origins = ["https://a.example", "http://localhost:3000/", "chrome-extension://abcdef"]
+    file.write_text(yaml.safe_dump({"server": {"allowed_hosts": hosts, "allowed_origins": origins}}))
+    server = load(file, HOME).server
+    assert (list(server.allowed_hosts), list(server.allowed_origins)) == (hosts, origins)
+
+
+def test_a_flag_that_is_wrong_is_told_as_such(file: Path) -> None:
+    file.write_text("server: {port: 1}\n")
+    with pytest.raises(ConfigError, match=r"^--port: must be at most 65535$"):
+        load(file, {**HOME, "QHRONOS_SERVER__PORT": "2"}, flags={"server": {"port": 65_536}})
+
+
+@pytest.mark.parametrize("name", ["QHRONOS_MASTER_TOKEN", "QHRONOS_AUTH__JWT_SECRET", "QHRONOS_SERVER__HOST"])
+def test_a_variable_that_is_no_text_is_refused(name: str) -> None:
+    assert refused({**ENOUGH, name: "\udcff" * 40}) == f"{name}: is not UTF-8 text"
+
+
+@pytest.mark.parametrize(
+    ("section", "variable", "instead"),
+    [
+        ("database: {url: 'postgresql://a/q'}", "QHRONOS_DATABASE__HOST", "DATABASE_URL"),
+        ("redis: {url: 'redis://a/1'}", "QHRONOS_REDIS__DB", "REDIS_URL"),
+    ],
+)
+def test_a_variable_that_the_files_url_would_silence_is_refused(
+    section: str, variable: str, instead: str, file: Path
+) -> None:
+    file.write_text(section)
+    key = section.partition(":")[0]
+    said = refused({**ENOUGH, variable: "7"}, file)
+    assert said == f"{variable}: {key}.url in {file} takes its place; set {instead}, or remove that"
+    assert load(file, {**ENOUGH, variable: "7", instead: f"{'postgresql' if key == 'database' else key}://b/2"})
+
+
+def test_a_file_that_may_not_be_looked_for_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def may_not(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", may_not)
+    assert refused(HOME, tmp_path / "q.yaml") == f"{tmp_path / 'q.yaml'}: cannot be read (Permission denied)"
+    assert refused(HOME) == "config.yaml: cannot be read (Permission denied)"
+
+
+def test_a_relative_data_dir_needs_a_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "working directory is gone" in refused({**HOME, "QHRONOS_DATA_DIR": "store"})
 
 
 @pytest.mark.parametrize(("content", "said"), WRONG.items(), ids=WRONG.keys())

@@ -61,6 +61,50 @@ async def test_doctor_names_the_keys_in_use_and_those_that_may_go(tmp_path: Path
         )
 
 
+async def test_doctor_looks_through_all_tokens_and_events_however_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qhronos_mcp.doctor.AT_ONCE", 1)
+    async with open_core(settings(tmp_path), run_scheduler=False) as core:
+        lost = []
+        for name in ("ann", "bob", "eve"):
+            fields = {"name": name, "schedule": "0 9 * * *", "tags": [f"user:{name}"]}
+            lost.append((await core.events.create(fields, caller=MASTER)).event.id)
+        for name in ("ann", "bob"):
+            await core.tokens.mint({"sub": name, "access": "write", "scope": [f"user:{name}"]}, caller=MASTER)
+        said = [line for line in await told(core) if line.startswith("FIX")]
+        assert said == [
+            f"FIX Event {lost[2]} is reached by no live token (labels user:eve): mint one, or delete it as admin."
+        ]
+        await core.tokens.revoke(sub="ann", caller=MASTER)
+        assert [f"Event {lost[0]} " in line for line in await told(core) if line.startswith("FIX")] == [False, True]
+
+
+async def test_a_lease_that_ends_before_an_attempt_may_is_said_at_the_start_and_by_doctor(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = settings(tmp_path, QHRONOS_SCHEDULER__LEASE="15s")
+    for run_scheduler in (True, False):
+        caplog.clear()
+        async with open_core(short, run_scheduler=run_scheduler) as core:
+            assert ("lease_ends_before_an_attempt_may" in caplog.text) is run_scheduler
+            [line] = [line for line in await told(core) if line.startswith("FIX")]
+    assert line == (
+        "FIX scheduler.lease is no longer than delivery.timeout: a receiver that takes so long is sent the same"
+        " occurrence again while the first attempt is under way. Make it longer."
+    )
+    caplog.clear()
+    async with open_core(settings(tmp_path, QHRONOS_SCHEDULER__LEASE="16s"), run_scheduler=True) as core:
+        assert "lease_ends_before_an_attempt_may" not in caplog.text
+        assert [line for line in await told(core) if line.startswith("FIX")] == []
+
+
+async def test_a_node_that_only_serves_has_no_slots_for_attempts(tmp_path: Path) -> None:
+    for enabled, slots in (("true", 200), ("false", 0)):
+        async with open_core(settings(tmp_path, QHRONOS_SCHEDULER__ENABLED=enabled)) as core:
+            assert core.load().slots == slots
+
+
 async def test_doctor_says_when_planned_runs_follow_other_time_zones(tmp_path: Path) -> None:
     async with open_core(settings(tmp_path), run_scheduler=False) as core:
         await core.store.commit(Changes(zones_version="2001.1", at=await core.now()))

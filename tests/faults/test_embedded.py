@@ -157,7 +157,7 @@ def doctor(cluster: Cluster, **more: str) -> tuple[int, str]:
     told = subprocess.run(
         [sys.executable, "-m", "qhronos_mcp", "doctor"],
         cwd=ROOT,
-        env={**cluster.environ(), **more},
+        env={**cluster.environ(), "QHRONOS_DELIVERY__TIMEOUT": "1s", **more},  # the rig's leases are short
         capture_output=True,
         text=True,
         timeout=60,
@@ -226,6 +226,29 @@ def bound_by_permissions() -> None:
         libc = ctypes.CDLL(None)
         for capability in (1, 2):
             libc.prctl(drop_from_bounding_set, capability, 0, 0, 0)
+
+
+@pytest.mark.parametrize("what", ["data", "data/secrets"])
+def test_the_doctor_says_in_one_line_what_it_may_not_look_at(cluster: Cluster, what: str) -> None:
+    node = cluster.start()
+    node.stopped_by(signal.SIGTERM)
+    closed = cluster.directory / what
+    closed.chmod(0o000)
+    told = subprocess.run(
+        [sys.executable, "-m", "qhronos_mcp", "doctor"],
+        cwd=ROOT,
+        env=cluster.environ(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=bound_by_permissions,
+    )
+    closed.chmod(0o700)
+    assert (told.returncode, told.stderr) == (1, "")
+    [line] = told.stdout.splitlines()
+    assert line.startswith(f"FIX  {closed}")
+    assert "run this as the user who serves" in line
 
 
 @pytest.mark.parametrize("what", ["directory", "file", "made by another user"])

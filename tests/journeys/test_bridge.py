@@ -1,9 +1,11 @@
 """`qhronos stdio --url`: a host that only launches programs works with a remote server."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
@@ -60,9 +62,81 @@ async def test_a_push_goes_through_it(place: Cluster) -> None:
                 break
 
 
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "n", "version": "1"}},
+}
+
+
+def bridging(port: int, token: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "qhronos_mcp", "stdio", "--url", f"http://127.0.0.1:{port}/mcp"],
+        env={"QHRONOS_TOKEN": token, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def asked(bridge: "subprocess.Popen[str]", **message: Any) -> Any:
+    assert bridge.stdin is not None
+    assert bridge.stdout is not None
+    bridge.stdin.write(json.dumps({**INITIALIZE, **message}) + "\n")
+    bridge.stdin.flush()
+    return json.loads(bridge.stdout.readline())
+
+
+@pytest.mark.parametrize("said", ["", json.dumps(INITIALIZE) + "\n"], ids=["nothing", "a request"])
+def test_it_ends_with_its_host_and_answers_what_was_asked_before(place: Cluster, said: str) -> None:
+    """F51."""
+    node = place.start()
+    with bridging(node.port, minted(node)) as bridge:
+        out, err = bridge.communicate(said, timeout=10)  # writes, and closes stdin
+        assert (bridge.returncode, err) == (0, "")
+        assert [json.loads(line)["result"]["serverInfo"]["name"] for line in out.splitlines()] == ["qhronos"][
+            : len(said)
+        ]
+
+
+def test_a_server_that_is_away_is_an_answer_and_the_bridge_stands_until_it_is_back(
+    place: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = place.start()
+    token, port = minted(node), node.port
+    node.kill()
+    with bridging(port, token) as bridge:
+        for number in (1, 2):
+            answer = asked(bridge, id=number)
+            assert answer["id"] == number
+            assert "does not answer" in answer["error"]["message"]
+        monkeypatch.setattr("tests.faults.rig.nodes.free_port", lambda: port)
+        place.start()
+        assert asked(bridge, id=3)["result"]["serverInfo"]["name"] == "qhronos"
+        _, err = bridge.communicate(timeout=10)
+        assert (bridge.returncode, err) == (0, "")
+
+
+def test_a_token_that_is_not_valid_there_is_said_so(place: Cluster) -> None:
+    node = place.start()
+    with bridging(node.port, "not-a-token") as bridge:
+        assert "QHRONOS_TOKEN" in asked(bridge)["error"]["message"]
+        bridge.communicate(timeout=10)
+        assert bridge.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("url", "token", "told"),
-    [("http://example.org/mcp", "t", "https://"), ("https://example.org/mcp", "", "QHRONOS_TOKEN")],
+    [
+        ("http://example.org/mcp", "t", "https://"),
+        ("https://example.org/mcp", "", "QHRONOS_TOKEN"),
+        ("https://example.org/mcp", "tökén", "QHRONOS_TOKEN"),
+        ("https://example.org/mcp", "a\nb", "QHRONOS_TOKEN"),
+        ("https://[example/mcp", "t", "https://"),
+        ("https:///mcp", "t", "https://"),
+    ],
 )
 def test_a_token_is_neither_missing_nor_shown_to_others(url: str, token: str, told: str) -> None:
     done = subprocess.run(

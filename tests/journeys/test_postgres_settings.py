@@ -1,15 +1,17 @@
 """Nodes on PostgreSQL as an operator may have to set them: without prepared statements, with small pools, migrated apart."""
 
 import asyncio
+import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from qhronos_core.adapters.postgres import PostgresStore
+from qhronos_core.adapters.postgres import PostgresStore, schema
 from qhronos_core.config import load
 from qhronos_core.wiring import open_core
 from tests.faults.rig.nodes import ROOT, Cluster, Node, a_cluster
@@ -74,6 +76,53 @@ async def test_a_node_told_not_to_migrate_waits_until_somebody_has(tmp_path: Pat
             while (await asyncio.to_thread(node.ask, "GET", "/health?ready=true"))[0] != 200:
                 await asyncio.sleep(0.1)
         await asyncio.to_thread(node.create, schedule="@daily")
+
+
+async def test_a_node_that_waits_for_anothers_migration_says_so_and_stops_when_told(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """F45, F48: a migration elsewhere may take as long as it likes."""
+    with a_cluster(tmp_path, database_url=postgres_url) as cluster, psycopg.connect(postgres_url) as other:
+        other.execute(schema._LOCK, {"key": schema._LOCK_KEY})
+        node = await asyncio.to_thread(cluster.start)
+        status, answer = await asyncio.to_thread(node.ask, "POST", "/events", {"name": "n", "schedule": "@daily"})
+        assert (status, answer["code"]) == (503, "store_unavailable")
+        began = time.monotonic()
+        node.send(signal.SIGTERM)
+        assert await node.until_dead() == -signal.SIGTERM
+        assert time.monotonic() - began < 12
+
+
+async def test_doctor_leaves_a_database_as_it_is(tmp_path: Path, postgres_url: str) -> None:
+    with a_cluster(tmp_path, database_url=postgres_url) as cluster:
+        assert await asyncio.to_thread(doctor, cluster) == (
+            1,
+            "FIX  The store does not answer: The store's schema is of an earlier release. Run `qhronos migrate`.\n",
+        )
+        with psycopg.connect(postgres_url) as connection:
+            assert connection.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,)
+        await asyncio.to_thread(migrate, cluster)
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute("UPDATE store_meta SET looked_at = NULL")
+        status, found = await asyncio.to_thread(doctor, cluster)
+        assert status == 1
+        [line] = [line for line in found.splitlines() if line.startswith("FIX ")]  # tests' servers run without fsync
+        assert "may lose what it has acknowledged" in line
+        with psycopg.connect(postgres_url) as connection:
+            assert connection.execute("SELECT looked_at FROM store_meta").fetchone() == (None,)
+
+
+def doctor(cluster: Cluster) -> tuple[int, str]:
+    told = subprocess.run(
+        [sys.executable, "-m", "qhronos_mcp", "doctor"],
+        cwd=ROOT,
+        env={**cluster.environ(), "QHRONOS_DELIVERY__TIMEOUT": "1s"},  # the rig's leases are short
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return told.returncode, told.stdout
 
 
 def migrate(cluster: Cluster) -> None:

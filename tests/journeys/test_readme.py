@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -159,3 +160,29 @@ def test_the_demo_shows_the_job_and_says_how_late() -> None:
     for told in ("signature verified", "MCP client was told", "acknowledged: completed", "webhook, signed", " ms"):
         assert told in done.stdout
     assert time.monotonic() - began < 60  # under 15 s on a quiet machine
+
+
+def test_a_demo_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    environ = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONIOENCODING": "ascii"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "qhronos_mcp", "demo"],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        assert demo.stdout is not None
+        while "scheduled" not in (line := demo.stdout.readline()):
+            assert line
+        demo.send_signal(signal.SIGTERM)
+        _, err = demo.communicate(timeout=20)
+    assert (demo.returncode, err) == (143, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_demo_on_a_terminal_of_few_signs_is_shown_all_the_same() -> None:
+    environ = {**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "qhronos_mcp", "demo"], env=environ, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stderr

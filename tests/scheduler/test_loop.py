@@ -45,6 +45,32 @@ async def looping(world: World, *, poll: timedelta = timedelta(seconds=30)) -> A
         await asyncio.wait_for(task, 10)
 
 
+async def test_a_look_that_the_store_never_answers_does_not_outlive_the_stop(
+    living: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qhronos_core.scheduler.loop.LOOK_ENDS_WITHIN", 0.2)
+    asked = asyncio.Event()
+
+    async def for_ever(**_: Any) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(living.store, "claim_due", for_ever)
+    loop = Loop(
+        store=living.store,
+        dispatcher=living.dispatcher,
+        resume_due=living.events.resume_due,
+        clock=living.clock,
+        signals=living.signals,
+        poll=timedelta(seconds=30),
+    )
+    task = asyncio.create_task(loop.run())
+    await asked.wait()
+    loop.stop()
+    done, _ = await asyncio.wait([task], timeout=5)
+    assert done == {task}
+
+
 async def delivered(world: World, count: int = 1) -> list[datetime]:
     async with asyncio.timeout(10):
         while len(world.courier.deliveries) < count:

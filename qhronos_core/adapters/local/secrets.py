@@ -93,16 +93,23 @@ def ensure_secrets(
         try:
             directory.mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
             _refuse_open(directory, _PRIVATE_DIRECTORY)
-            with locked(directory / ".lock"):
-                for name in wanted:
-                    file = directory / name
-                    if not file.exists():
-                        write_private(file, secrets.token_urlsafe(_BYTES))
-                        made.append(file)
-                    found[name] = SecretStr(read_private(file, _WHOLE[name]))
+            if not all((directory / name).exists() for name in wanted):
+                made = _made(directory, wanted)
+            for name in wanted:
+                found[name] = SecretStr(read_private(directory / name, _WHOLE[name]))
         except OSError as error:
             raise DataDirectoryError(f"{error.filename or directory}: {error.strerror}; {_ELSEWHERE}") from None
     return Secrets(**found, made=tuple(made))
+
+
+def _made(directory: Path, wanted: Sequence[str]) -> list[Path]:
+    made = []
+    with locked(directory / ".lock"):
+        for file in (directory / name for name in wanted):
+            if not file.exists():
+                write_private(file, secrets.token_urlsafe(_BYTES))
+                made.append(file)
+    return made
 
 
 def write_private(file: Path, text: str) -> None:

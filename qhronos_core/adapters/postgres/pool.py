@@ -219,7 +219,7 @@ class Connections:
                 await self._pool.open(wait=False)
             connection = await self._pool.getconn(self._wait if self._answered else min(_WAIT_WHILE_AWAY, self._wait))
         except (psycopg.OperationalError, StoreUnavailableError) as error:
-            self._does_not_answer(error)
+            self.does_not_answer(error)
             raise
         self._answered = True
         try:
@@ -231,7 +231,7 @@ class Connections:
         finally:
             await self._pool.putconn(connection)
 
-    def _does_not_answer(self, error: Exception) -> None:
+    def does_not_answer(self, error: Exception) -> None:
         """Said once for each absence, by the callers' pool alone."""
         came_from_the_driver = isinstance(error, psycopg.Error) or error.__cause__ is not None
         if self._answered and not self._reserved and came_from_the_driver:

@@ -8,6 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
 from qhronos_core.adapters.migrations import StoreRefusedError
 from qhronos_core.adapters.postgres import schema
 from qhronos_core.adapters.postgres.claiming import Claiming
@@ -58,14 +61,17 @@ _STATUS: Final = """
 class PostgresStore:
     """ports.Store. Two pools of connections: the dispatcher's is its own, so that callers cannot starve it."""
 
-    def __init__(self, conninfo: str, *, clock: Clock | None, settings: PoolSettings, migrate: bool) -> None:
+    def __init__(
+        self, conninfo: str, *, clock: Clock | None, settings: PoolSettings, migrate: bool, only_look: bool
+    ) -> None:
         self._conninfo = conninfo
         self._settings = settings
-        self._migrates = migrate
+        self._migrates = migrate and not only_look
+        self._only_looks = only_look
         self._time = StoreTime(clock)
         self._opened = self._time.parameter()
         self._ready = False
-        self._readying = asyncio.Lock()
+        self._readying: asyncio.Task[None] | None = None
         self._id: UUID | None = None
         self._writes = Writes(clock.monotonic if clock else time.monotonic)
         self._callers = Connections(
@@ -182,24 +188,40 @@ class PostgresStore:
         await self._callers.rows(_BEGIN_EPOCH)
 
     async def migrate(self) -> Sequence[str]:
-        return await schema.migrate(self._conninfo, connect_timeout=self._settings.connect_timeout)
+        try:
+            return await schema.migrate(self._conninfo, connect_timeout=self._settings.connect_timeout)
+        except StoreUnavailableError as error:
+            self._callers.does_not_answer(error)
+            raise
 
     async def aclose(self) -> None:
+        if self._readying is not None:
+            self._readying.cancel()
+            await asyncio.wait([self._readying])
         await self._callers.aclose()
         await self._dispatch.aclose()
 
     async def _prepare(self) -> None:
-        """Before the first statement of all: the schema is brought to this release's, or found to be it."""
-        async with self._readying:
-            if self._ready:
-                return
-            timeout = self._settings.connect_timeout
-            if self._migrates:
-                await self.migrate()
-            elif await schema.lacks(self._conninfo, connect_timeout=timeout):
-                raise StoreUnavailableError("The store's schema is of an earlier release. Run `qhronos migrate`.")
+        """Before the first statement of all: the schema is brought to this release's, or found to be it.
+
+        Tried once for all who ask meanwhile, so that they do not wait for each other's tries.
+        """
+        if self._ready:
+            return
+        if self._readying is None or self._readying.done():
+            self._readying = asyncio.create_task(self._made_ready(), name="schema")
+            self._readying.add_done_callback(lambda task: task.cancelled() or task.exception())  # others may have gone
+        await asyncio.shield(self._readying)
+
+    async def _made_ready(self) -> None:
+        timeout = self._settings.connect_timeout
+        if self._migrates:
+            await schema.migrate(self._conninfo, connect_timeout=timeout, wait=self._settings.wait)
+        elif await schema.lacks(self._conninfo, connect_timeout=timeout):
+            raise StoreUnavailableError("The store's schema is of an earlier release. Run `qhronos migrate`.")
+        if not self._only_looks:
             await schema.begin_looking(self._conninfo, self._opened, connect_timeout=timeout)
-            self._ready = True
+        self._ready = True
 
     async def _identity(self) -> UUID:
         if self._id is None:
@@ -209,14 +231,29 @@ class PostgresStore:
 
 @asynccontextmanager
 async def open_postgres_store(
-    conninfo: str, *, clock: Clock | None = None, settings: PoolSettings | None = None, migrate: bool = True
+    conninfo: str,
+    *,
+    clock: Clock | None = None,
+    settings: PoolSettings | None = None,
+    migrate: bool = True,
+    only_look: bool = False,
 ) -> AsyncIterator[PostgresStore]:
-    """A store on the server at `conninfo` (a URL or key=value pairs), whether or not it answers yet.
+    """A store on the server at `conninfo` (a URL or key=value pairs; else StoreRefusedError), whether or not it answers yet.
 
     As long as it does not, calls raise StoreUnavailableError. `clock` None: the server's own time. `migrate`: bring
-    the schema to this release's before the first call, which any number of nodes may do at once.
+    the schema to this release's before the first call, which any number of nodes may do at once. `only_look`: do not,
+    and do not count as a node that has opened it.
     """
-    store = PostgresStore(conninfo, clock=clock, settings=settings or PoolSettings(), migrate=migrate)
+    try:
+        conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        raise StoreRefusedError(
+            "database.url (DATABASE_URL): the driver does not understand it; it is written"
+            " postgresql://user:password@host:5432/database"
+        ) from None  # whose text may hold the password
+    store = PostgresStore(
+        conninfo, clock=clock, settings=settings or PoolSettings(), migrate=migrate, only_look=only_look
+    )
     try:
         yield store
     finally:

@@ -47,8 +47,10 @@ class StoreFile:
         self._identity: tuple[int, int] | None = None
         self.problem: str | None = None
 
-    def prepare(self) -> None:
+    def prepare(self, *, make: bool = True) -> None:
         """Make the directory and an empty file of our own where there is none; look at what there is.
+
+        `make` False: nothing is made, and a file without a store in it is refused.
 
         Raises:
             StoreRefusedError: it must not be used as it is; says why and what to do. Nothing was changed.
@@ -57,13 +59,14 @@ class StoreFile:
             oldest = ".".join(map(str, _OLDEST_SQLITE))
             raise StoreRefusedError(f"SQLite {sqlite3.sqlite_version} is too old: {oldest} or later is needed.")
         directory = self.path.parent
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreRefusedError(f"The data directory {directory} cannot be made: {error.strerror}.") from error
+        if make:
+            try:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreRefusedError(f"The data directory {directory} cannot be made: {error.strerror}.") from error
         self._refuse_network(directory)
         try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            os.close(os.open(self.path, os.O_RDWR | (os.O_CREAT if make else 0), 0o600))
         except OSError as error:
             raise StoreRefusedError(
                 f"The store {self.path} cannot be opened for writing: {error.strerror}. "
@@ -72,6 +75,8 @@ class StoreFile:
         if not os.access(directory, os.W_OK):
             raise StoreRefusedError(f"The data directory {directory} is read-only; the store writes beside its file.")
         self._refuse_foreign()
+        if not make and not self.sizes()["file"]:
+            raise self.earlier()
         self._identity = self._look()
 
     def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
@@ -124,6 +129,12 @@ class StoreFile:
             raise self.damaged(str(error)) from error
         if found != "ok":
             raise self.damaged(found)
+
+    def earlier(self) -> StoreRefusedError:
+        return StoreRefusedError(
+            f"The store {self.path} is of an earlier release, or was never finished. Nothing was changed. "
+            "`qhronos migrate`, or the start of a server, brings it up to date."
+        )
 
     def damaged(self, what: str) -> StoreRefusedError:
         return StoreRefusedError(

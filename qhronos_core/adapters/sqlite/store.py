@@ -34,9 +34,19 @@ _OPENING: Final = 10.0  # seconds two processes may spend making the same new fi
 class SqliteStore:
     """Implements `ports.Store`. Opened by `open_sqlite_store`."""
 
-    def __init__(self, file: StoreFile, connection: sqlite3.Connection, clock: Clock, store_id: UUID) -> None:
+    def __init__(
+        self,
+        file: StoreFile,
+        connection: sqlite3.Connection,
+        clock: Clock,
+        store_id: UUID,
+        *,
+        applied: Sequence[str] = (),
+    ) -> None:
+        """`applied`: the migrations that its opening has applied."""
         self._file = file
         self._clock = clock
+        self._applied = applied
         self._writes = Writes(clock.monotonic)
         self._writer = Writer(file, connection, self._writes)
         self._readers = Readers(file)
@@ -144,7 +154,8 @@ class SqliteStore:
         await self._writer.write(lambda connection: begin_epoch(connection, uuid4()))
 
     async def migrate(self) -> Sequence[str]:
-        return await self._writer.write(lambda connection: migrating.migrate(connection, self._clock.now()))
+        found = await self._writer.write(lambda connection: migrating.migrate(connection, self._clock.now()))
+        return [*self._applied, *found]
 
     async def aclose(self) -> None:
         await self._readers.aclose()
@@ -152,27 +163,29 @@ class SqliteStore:
 
 
 @asynccontextmanager
-async def open_sqlite_store(data_dir: Path, *, clock: Clock) -> AsyncIterator[SqliteStore]:
+async def open_sqlite_store(data_dir: Path, *, clock: Clock, migrate: bool = True) -> AsyncIterator[SqliteStore]:
     """The store in `<data_dir>/qhronos.db`, made or brought up to date if need be; closed at the end.
+
+    `migrate` False: one that is not there, or of an earlier schema, is refused and left as it is.
 
     Raises:
         StoreRefusedError: what is there must not be used as it is; says why and what to do. Nothing was changed.
     """
     file = StoreFile(data_dir / FILE_NAME)
-    connection = await asyncio.to_thread(_opened, file, clock)
-    store = SqliteStore(file, connection, clock, migrating.store_id(connection))
+    connection, applied = await asyncio.to_thread(_opened, file, clock, migrate)
+    store = SqliteStore(file, connection, clock, migrating.store_id(connection), applied=applied)
     try:
         yield store
     finally:
         await store.aclose()
 
 
-def _opened(file: StoreFile, clock: Clock) -> sqlite3.Connection:
-    file.prepare()
+def _opened(file: StoreFile, clock: Clock, migrate: bool) -> tuple[sqlite3.Connection, Sequence[str]]:
+    file.prepare(make=migrate)
     deadline = time.monotonic() + _OPENING
     while True:
         try:
-            return _made_ready(file, clock)
+            return _made_ready(file, clock, migrate)
         except sqlite3.OperationalError as error:
             # Two processes make the same file: changing its journal mode does not wait by itself.
             if not is_busy(error) or time.monotonic() > deadline:
@@ -182,31 +195,33 @@ def _opened(file: StoreFile, clock: Clock) -> sqlite3.Connection:
             raise file.damaged(str(error)) from error
 
 
-def _look_at(file: StoreFile) -> None:
+def _look_at(file: StoreFile, migrate: bool) -> None:
     with closing(file.connect(read_only=True)) as reader:
-        migrating.missing(reader)
+        if migrating.missing(reader) and not migrate:
+            raise file.earlier()
         file.check_whole(reader)
 
 
-def _made_ready(file: StoreFile, clock: Clock) -> sqlite3.Connection:
-    """A connection to write with, to a file that is whole and of this release's schema."""
+def _made_ready(file: StoreFile, clock: Clock, migrate: bool) -> tuple[sqlite3.Connection, Sequence[str]]:
+    """A connection to write with, to a file that is whole and of this release's schema, and what was applied for it."""
+    applied: Sequence[str] = ()
     if file.sizes()["file"]:
         try:
-            _look_at(file)
+            _look_at(file, migrate)
         except sqlite3.OperationalError as error:
             if not awaits_rollback(error):
                 raise
             with closing(file.connect()) as writer:  # which undoes what a killed process left half done
                 writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            _look_at(file)
+            _look_at(file, migrate)
     connection = file.connect()
     try:
         mark_as_ours(connection)
         if migrating.missing(connection):
             connection.execute("BEGIN IMMEDIATE")
-            migrating.migrate(connection, clock.now())
+            applied = migrating.migrate(connection, clock.now())
             connection.execute("COMMIT")
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, applied

@@ -128,6 +128,21 @@ def test_the_lists_that_are_handed_to_the_sdk(tmp_path: Path) -> None:
     assert origins_of(told) == ("https://t.example:8443",)
 
 
+@pytest.mark.parametrize("url", ["https://T.example:443", "http://t.example:80"])
+def test_a_public_address_is_known_without_the_port_that_nobody_sends(url: str, tmp_path: Path) -> None:
+    told = settings_for(tmp_path, server={"public_url": url})
+    assert hosts_of(told)[-1] == "t.example"
+    assert origins_of(told) == (f"{url.partition(':')[0]}://t.example",)
+
+
+@pytest.mark.parametrize(("host", "name"), [("127.0.0.2", "127.0.0.2"), ("[::1]", "[::1]"), ("localhost", "localhost")])
+def test_the_loopback_address_that_is_bound_is_a_name_of_this_server(host: str, name: str, tmp_path: Path) -> None:
+    told = settings_for(tmp_path, server={"host": host})
+    assert name in hosts_of(told)
+    assert len(hosts_of(told)) == len({*hosts_of(told)})
+    assert hosts_of(settings_for(tmp_path, server={"host": host, "allowed_hosts": ["a"]})) == ("a",)
+
+
 async def test_every_answer_carries_the_guarding_headers(house: House) -> None:
     for client, path in (
         (house.master, "/events"),

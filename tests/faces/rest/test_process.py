@@ -80,8 +80,8 @@ def serving(data_dir: Path, **more: str) -> Iterator[Running]:
         try:
             assert process.stderr is not None
             log = [process.stderr.readline()]
-            first = json.loads(log[0])
-            assert first["event"] == "serving"
+            while (first := json.loads(log[-1]))["event"] != "serving":  # what is lifted is said before
+                log.append(process.stderr.readline())
             reader = threading.Thread(target=log.extend, args=(process.stderr,))  # a full pipe would stop the server
             reader.start()
             yield Running(process, first["url"], log, reader)
@@ -203,6 +203,39 @@ def test_a_taken_port_is_one_clear_line_and_nothing_half_made(tmp_path: Path) ->
     assert len(told.stderr.splitlines()) == 1
     assert f"server.port {port}: cannot listen there (Address already in use); choose another" in told.stderr
     assert not data_dir.exists()
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b", "ä" * 80])
+def test_a_host_that_cannot_be_bound_is_one_clear_line(tmp_path: Path, host: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "qhronos_mcp", "serve", "--host", host, "--insecure-http"],
+        env=environment(tmp_path / "data", {"QHRONOS_SERVER__ALLOWED_HOSTS": "a.example"}),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert told.returncode == 2
+    assert len(told.stderr.splitlines()) == 1
+    assert "cannot listen there (this machine has no such address); choose another" in told.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_on_a_port_it_was_given_by_the_system_it_does_not_call_itself(tmp_path: Path) -> None:
+    """S47."""
+    with serving(tmp_path, QHRONOS_EGRESS__ALLOW_LOOPBACK="true") as server, server.client() as client:
+        hook = {"type": "webhook", "params": {"url": f"{server.url}/events"}}
+        answer = client.post("/events", json={"name": "a", "schedule": "@daily", "action": hook})
+        assert (answer.status_code, answer.json()["code"]) == (400, "destination_not_allowed")
+
+
+def test_told_twice_by_the_keyboard_it_ends_without_a_word_of_its_insides(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+        assert server.end(signal.SIGINT)[0] == -signal.SIGINT
+        assert [line for line in server.log if "Traceback" in line] == []
 
 
 def test_a_public_address_needs_tls_in_front_or_a_word_aloud(tmp_path: Path) -> None:
