@@ -499,6 +499,23 @@ async def test_what_another_node_has_the_client_for_is_left_to_it_and_is_no_atte
     assert (attempts[0].outcome, attempts[0].error) == ("refused", "no_client")
 
 
+async def test_who_listens_has_one_copy_of_what_was_left_to_another_node(served: Served) -> None:
+    event = await served.event(tags=["user:ann", "news"])
+    async with connect(served.url, **bearer(await served.token("bob", "read", "user:ann"))) as listener:
+        await said(listener, type="tag-listener", tags=["news"])
+        await served.core.store.presence.hold("another node", ["ann-laptop"])
+        served.core.clients.elsewhere = frozenset()
+        occurrence = await served.due(event)
+        copy = await heard(listener)
+        assert (copy["occurrence_id"], copy["attempt"]) == (str(occurrence.id), 1)
+        await served.core.store.presence.hold("another node", [])
+        async with asyncio.timeout(10):
+            while not await served.core.store.occurrences.attempts(occurrence.id):
+                await asyncio.sleep(0.02)
+        other = await served.due(event)
+        assert (await heard(listener))["occurrence_id"] == str(other.id)
+
+
 async def test_a_stranger_under_the_same_name_here_does_not_refuse_what_another_node_may_deliver(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
