@@ -182,16 +182,22 @@ class Revocation:
     issued_before: datetime | None = None
 
 
+Rendered = Mapping[str, Any] | Sequence[Mapping[str, Any]]  # a body: one thing, or a list of them
+
+
 @dataclass(frozen=True, slots=True)
 class RememberedAnswer:
-    """The answer of a request with an `Idempotency-Key`, kept in the transaction of its effect."""
+    """The answer of a request with an `Idempotency-Key`, kept in the transaction of its effect.
+
+    Of a request whose effect is many transactions it is kept after the last.
+    """
 
     principal: str
     path: str
     key: str
     body_hash: bytes
     status: int
-    answer: Mapping[str, Any]
+    answer: Rendered
     expires_at: datetime
 
 

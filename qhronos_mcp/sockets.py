@@ -297,7 +297,7 @@ class Sockets:
             row = rows.get(row_id)
             for socket in tuple(self._listeners):
                 if row is not None and socket.hears_of(event):
-                    socket.send(_frame(event, row, attempt=row.attempts_made))
+                    socket.send(_frame(event, row, attempt=_attempt_of(event, row)))
         return page.cursor, len(page.lines) == PAGE
 
     # --- one connection -------------------------------------------------------------------------
@@ -506,6 +506,11 @@ class Sockets:
 
 def _frame(event: Event, occurrence: Occurrence, *, attempt: int) -> dict[str, Any]:
     return {"type": "event", **payload(event, occurrence), "attempt": attempt}
+
+
+def _attempt_of(event: Event, row: Occurrence) -> int:
+    """The attempt under way; that of a row given back meanwhile is the first, to come. An inbox makes none."""
+    return row.attempts_made if event.action.type is ActionType.INBOX else max(1, row.attempts_made)
 
 
 def _may_read(caller: Principal, event: Event) -> bool:

@@ -144,7 +144,7 @@ def _started(due: Due) -> Move:
     """Handed to the inbox, or claimed for one attempt."""
     occurrence, event, now = due.occurrence, due.event, due.now
     entries: tuple[Entry, ...] = ()
-    if occurrence.attempts_this_round == 0:
+    if occurrence.attempts_this_round == 0 and (event.action.type is ActionType.INBOX or not _given_back(occurrence)):
         again = occurrence.fence + 1 if occurrence.begun else 0
         entries = (_entry(occurrence, EntryKind.OCCURRENCE_DUE, now, again=again),)
     if event.action.type is ActionType.INBOX:
@@ -161,6 +161,11 @@ def _started(due: Due) -> Move:
         )
         return Move(occurrence, handed, entries=entries)
     return Move(occurrence, _claimed(due, occurrence), entries=entries)
+
+
+def _given_back(occurrence: Occurrence) -> bool:
+    """Whether it was claimed in this round already, and so told as due: it waited for a cap, a breaker or its client."""
+    return occurrence.claimed_at is not None and occurrence.claimed_at > occurrence.round_began_at
 
 
 def _claimed(due: Due, occurrence: Occurrence) -> Occurrence:

@@ -236,9 +236,36 @@ class OccurrenceCases:
         return await replayed(self._store, once, lambda: decided(attempt))
 
     async def retry_matching(
-        self, query: OccurrenceQuery, *, caller: Principal, dry_run: bool = False
+        self, query: OccurrenceQuery, *, caller: Principal, dry_run: bool = False, once: Once | None = None
     ) -> Sequence[OccurrenceAnswer]:
-        """The same for every failed or missed occurrence that matches and may be written, at most 1,000."""
+        """The same for every failed or missed occurrence that matches and may be written, at most 1,000.
+
+        `once` is kept after the last of them: repeated after a crash half-way, what is left is sent again. A dry run
+        keeps nothing.
+        """
+        if dry_run:
+            return await self._matching(query, caller)
+        return await replayed(self._store, once, lambda: self._retry_all(query, caller, once))
+
+    async def _retry_all(
+        self, query: OccurrenceQuery, caller: Principal, once: Once | None
+    ) -> Sequence[OccurrenceAnswer]:
+        retried = []
+        for answer in await self._matching(query, caller):
+            try:
+                retried.append(await self.retry(answer.occurrence.id, caller=caller))
+            except (
+                NotFinishedError,
+                ConflictError,
+            ):  # somebody else was faster, or the event is gone: not ours to retry
+                continue
+        if once is not None:
+            now = await self._store.now()
+            await self._store.commit(Changes(at=now, answer=once.remembered(retried, now)))
+        return retried
+
+    async def _matching(self, query: OccurrenceQuery, caller: Principal) -> Sequence[OccurrenceAnswer]:
+        """Those to be sent again."""
         await audited(self._store, caller, "retry", lambda: access.require_writer(caller))
         if query.event_id is not None:
             event = await self._event(query.event_id, caller)
@@ -248,19 +275,7 @@ class OccurrenceCases:
             raise InvalidInputError.of("status", "Only failed and missed occurrences can be sent again.")
         wanted = replace(query, states=frozenset(states), live=True)
         listing = await self._store.occurrences.list(wanted, access.reach(caller, WRITE), Page(limit=RETRY_MANY_LIMIT))
-        found = await self._with_events(listing.items, caller)
-        if dry_run:
-            return found
-        retried = []
-        for answer in found:
-            try:
-                retried.append(await self.retry(answer.occurrence.id, caller=caller))
-            except (
-                NotFinishedError,
-                ConflictError,
-            ):  # somebody else was faster, or the event is gone: not ours to retry
-                continue
-        return retried
+        return await self._with_events(listing.items, caller)
 
     # --- within reach -------------------------------------------------------------------------
 

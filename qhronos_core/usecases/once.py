@@ -1,13 +1,13 @@
 """Requests that may be repeated: an `Idempotency-Key` and the answer kept with its effect (rest.md §5)."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hmac import compare_digest
 from typing import Any, Final, TypeVar
 
 from qhronos_core.domain.errors import IdempotencyMismatchError, QhronosError, UnavailableError
-from qhronos_core.ports import RememberedAnswer, Store
+from qhronos_core.ports import RememberedAnswer, Rendered, Store
 
 KEPT_FOR: Final = timedelta(hours=24)
 T = TypeVar("T")
@@ -21,7 +21,7 @@ class Once:
     path: str
     key: str
     body_hash: bytes
-    render: Callable[[Any], tuple[int, Mapping[str, Any]]]
+    render: Callable[[Any], tuple[int, Rendered]]
 
     def remembered(self, result: Any, now: datetime) -> RememberedAnswer:
         status, answer = self.render(result)
@@ -33,7 +33,7 @@ class Replay(QhronosError):
 
     code = "replayed"
 
-    def __init__(self, status: int, answer: Mapping[str, Any]) -> None:
+    def __init__(self, status: int, answer: Rendered) -> None:
         self.status = status
         self.answer = answer
         super().__init__("answered before")

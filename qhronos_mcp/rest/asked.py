@@ -20,7 +20,7 @@ from qhronos_core.domain.ids import EventId
 from qhronos_core.domain.lifecycle import State
 from qhronos_core.domain.plain import printable
 from qhronos_core.domain.schedule import parse_instant
-from qhronos_core.ports import EventQuery, OccurrenceQuery
+from qhronos_core.ports import EventQuery, OccurrenceQuery, Rendered
 from qhronos_core.usecases.once import Once
 from qhronos_core.wiring import Core
 from qhronos_mcp import strict_json
@@ -269,11 +269,13 @@ def _too_large() -> TooLargeError:
 # --- repeats ------------------------------------------------------------------------------------------
 
 
-async def once_of(request: Request, render: Callable[[Any], tuple[int, Mapping[str, Any]]]) -> Once | None:
+async def once_of(
+    request: Request, render: Callable[[Any], tuple[int, Rendered]], *, filtered: bool = False
+) -> Once | None:
     """The request's `Idempotency-Key`, bound to its token, path and body; None if it has none.
 
     Two bodies are the same if they say the same: members in another order, other spaces, or nothing for `{}`
-    make no other request.
+    make no other request. `filtered`: what the request says stands in its query too.
     """
     given = request.headers.getlist("idempotency-key")
     if not given:
@@ -283,6 +285,8 @@ async def once_of(request: Request, render: Callable[[Any], tuple[int, Mapping[s
         raise InvalidInputError.of("Idempotency-Key", "One key of 1 to 255 visible ASCII characters.", got=given[0])
     body = await body_of(request)
     said = json.dumps(strict_json.read(body, any_text=True) if body.strip() else {}, sort_keys=True)
+    if filtered:
+        said += json.dumps(sorted(request.query_params.multi_items()))
     return Once(
         principal=caller_of(request).holder,
         path=f"{request.method} {request.url.path}",

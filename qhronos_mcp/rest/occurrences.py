@@ -1,6 +1,6 @@
 """Occurrences: what happened and what is coming, their attempts, and the last word about them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -76,8 +76,9 @@ async def retry_occurrences(request: Request) -> Response:
         judged=lambda: occurrences.retry_matching(query, caller=caller, dry_run=True),
         read=no_fields,
     )
-    retried = await occurrences.retry_matching(query, caller=caller, dry_run=flag(request, "dry_run"))
-    return shown([_view(each) for each in retried])
+    dry_run, once = flag(request, "dry_run"), await once_of(request, _all_ok, filtered=True)
+    answers = await occurrences.retry_matching(query, caller=caller, dry_run=dry_run, once=once)
+    return shown([_view(each) for each in answers])
 
 
 def triggered(answer: OccurrenceAnswer) -> tuple[int, Mapping[str, Any]]:
@@ -86,6 +87,10 @@ def triggered(answer: OccurrenceAnswer) -> tuple[int, Mapping[str, Any]]:
 
 def _ok(answer: OccurrenceAnswer) -> tuple[int, Mapping[str, Any]]:
     return 200, _view(answer)
+
+
+def _all_ok(answers: Sequence[OccurrenceAnswer]) -> tuple[int, list[views.View]]:
+    return 200, [_view(each) for each in answers]
 
 
 def _view(answer: OccurrenceAnswer) -> views.View:

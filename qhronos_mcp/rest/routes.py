@@ -237,9 +237,15 @@ OPERATIONS: Final[Sequence[Operation]] = (
         "Send all that match again",
         "Every failed or missed occurrence that matches and may be written, at most 1,000.",
         "Occurrences",
-        {200: Answer("Those that are pending again; or, in a dry run, that would be.", array_of(ref("Occurrence")))},
+        {
+            200: Answer(
+                "Those that are pending again; or, in a dry run, that would be.",
+                array_of(ref("Occurrence")),
+                headers=_REPLAYED,
+            )
+        },
         errors=(400, 404, 409, 413),
-        parameters=(_DRY_RUN, _OF_ANY_EVENT, _TAGS, _MATCH, _RETRYABLE, _FROM, _TO),
+        parameters=(_DRY_RUN, _ONCE, _OF_ANY_EVENT, _TAGS, _MATCH, _RETRYABLE, _FROM, _TO),
         body=ref("Nothing"),
         body_required=False,
     ),

@@ -12,7 +12,7 @@ from qhronos_core.domain.event import Action, ActionType, CatchUp, Event, EventS
 from qhronos_core.domain.ids import EventId
 from qhronos_core.domain.judgement import Due, Gap, Judgement
 from qhronos_core.domain.lifecycle import DISPATCHED, DISPATCHING, MISSED, MOVES, PENDING, TERMINAL, State
-from qhronos_core.domain.occurrence import AttemptOutcome, Held, Move, Occurrence, Outcome, Reason
+from qhronos_core.domain.occurrence import AttemptOutcome, EntryKind, Held, Move, Occurrence, Outcome, Reason
 from qhronos_core.domain.retry import RetryPolicy
 from qhronos_core.ports import PRESENT_FOR
 
@@ -188,6 +188,24 @@ def test_a_claim_given_back_gives_its_attempt_back() -> None:
     (again,) = ledger.look()
     assert again.attempts_made == 1
     assert sum(row.advances for row in ledger.rows.values()) == 1
+
+
+def test_what_was_given_back_unsent_is_told_as_due_once_in_a_round() -> None:
+    event = an_event(policies=Policies(retry=RetryPolicy(max_attempts=1)))
+    row = planning.first(event, START)
+    told: list[list[EntryKind]] = []
+    for outcome in (None, None, OUTCOMES["refused"], None, None):
+        assert row is not None
+        assert row.due_at is not None
+        at = row.due_at + timedelta(milliseconds=1)
+        claim = Judgement().judge(Due(row, event, at, "node", LEASE))
+        told.append([entry.kind for entry in claim.entries])
+        if outcome is None:
+            row = judgement.released(claim.now, at=at, due_at=at).now
+        else:
+            failed = judgement.settled(event, claim.now, outcome, at=at, node="node").now
+            row = judgement.retried(event, failed, at=at + timedelta(seconds=1), actor="owner").now
+    assert told == [[EntryKind.OCCURRENCE_DUE], [], [], [EntryKind.OCCURRENCE_DUE], []]
 
 
 def test_an_inbox_item_is_handed_over_without_an_attempt() -> None:

@@ -28,6 +28,7 @@ from tests import canaries
 from tests.clock import FakeClock
 from tests.world import NOON
 
+PING, PONG, CLOSE = 0x9, 0xA, 0x8
 MASTER = Principal.of_master()
 ADMIN = Principal("root", Access.ADMIN, frozenset(), holder="root")
 
@@ -450,11 +451,24 @@ async def test_with_the_store_away_a_client_is_told_to_come_again_and_not_that_i
         assert await closed_with(socket) == 1013
 
 
-def test_a_silent_client_is_asked_every_twenty_seconds_and_has_two_chances(tmp_path: Path) -> None:
+def test_a_client_is_asked_every_twenty_seconds(tmp_path: Path) -> None:
     app = Starlette()
     app.state.core = SimpleNamespace(clock=FakeClock(NOON))
     config = uvicorn_config(app, settings_in(tmp_path))
     assert (config.ws_ping_interval, config.ws_ping_timeout) == (20, 20)
+
+
+async def test_two_missed_pings_in_a_row_close_and_one_does_not(served: Served) -> None:
+    served.server.config.ws_ping_interval = served.server.config.ws_ping_timeout = 0.2
+    async with by_hand(served, await served.token("ann"), "silent") as (reader, writer):
+        _, asked = await short_frame(reader)
+        assert (await short_frame(reader))[0] == PING  # the first is missed: one more chance
+        writer.write(bytes([0x80 | PONG, 0x80 | len(asked)]) + bytes(4) + asked)  # late, yet a sign of life
+        heard = [await short_frame(reader)]
+        while heard[-1][0] == PING:
+            heard.append(await short_frame(reader))
+        assert [kind for kind, _ in heard] == [PING, CLOSE]
+        assert int.from_bytes(heard[-1][1][:2]) == sockets.TOO_SLOW
 
 
 # --- who is connected where ----------------------------------------------------------------------------
@@ -483,6 +497,23 @@ async def test_what_another_node_has_the_client_for_is_left_to_it_and_is_no_atte
         while not (attempts := await served.core.store.occurrences.attempts(occurrence.id)):
             await asyncio.sleep(0.02)
     assert (attempts[0].outcome, attempts[0].error) == ("refused", "no_client")
+
+
+async def test_who_listens_has_one_copy_of_what_was_left_to_another_node(served: Served) -> None:
+    event = await served.event(tags=["user:ann", "news"])
+    async with connect(served.url, **bearer(await served.token("bob", "read", "user:ann"))) as listener:
+        await said(listener, type="tag-listener", tags=["news"])
+        await served.core.store.presence.hold("another node", ["ann-laptop"])
+        served.core.clients.elsewhere = frozenset()
+        occurrence = await served.due(event)
+        copy = await heard(listener)
+        assert (copy["occurrence_id"], copy["attempt"]) == (str(occurrence.id), 1)
+        await served.core.store.presence.hold("another node", [])
+        async with asyncio.timeout(10):
+            while not await served.core.store.occurrences.attempts(occurrence.id):
+                await asyncio.sleep(0.02)
+        other = await served.due(event)
+        assert (await heard(listener))["occurrence_id"] == str(other.id)
 
 
 async def test_a_stranger_under_the_same_name_here_does_not_refuse_what_another_node_may_deliver(
@@ -561,7 +592,7 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_others_have_theirs_mea
     token = await served.token("ann")
     async with connect(served.url, **bearer(token)) as quick:
         await said(quick, type="client-hook", client_name="quick")
-        async with not_reading(served, token, "stalled"):
+        async with by_hand(served, token, "stalled"):
             due = [await served.due(stalled_event) for _ in range(150)]  # 9 MB: more than any buffer between us
             occurrence = await served.due(event)
             assert (await heard(quick))["occurrence_id"] == str(occurrence.id)
@@ -601,8 +632,10 @@ async def test_connections_that_are_cut_leave_nothing_behind(served: Served) -> 
 
 
 @asynccontextmanager
-async def not_reading(served: Served, token: str, name: str) -> AsyncIterator[None]:
-    """A client by hand: it says who it is, and takes nothing of what comes."""
+async def by_hand(
+    served: Served, token: str, name: str
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client by hand: it says who it is, takes nothing of what comes and answers no ping."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1_024)
     head = (
         f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nAuthorization: Bearer {token}\r\nUpgrade: websocket\r\n"
@@ -614,6 +647,13 @@ async def not_reading(served: Served, token: str, name: str) -> AsyncIterator[No
     writer.write(bytes([0x81, 0x80 | len(hook)]) + bytes(4) + hook)  # masked with zeros
     assert b"subscription registered" in await reader.readuntil(b"}")
     try:
-        yield
+        yield reader, writer
     finally:
         writer.close()
+
+
+async def short_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """The next frame of a server: what it is and what it holds, under 126 bytes."""
+    async with asyncio.timeout(10):
+        first, size = await reader.readexactly(2)
+        return first & 0x0F, await reader.readexactly(size)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.faces.rest.house import DAILY, House
+from tests.world import REFUSE
 
 HOOK = "https://receiver.example/hook"
 
@@ -131,6 +132,25 @@ async def test_trigger_ack_and_retry_are_repeatable_too(house: House) -> None:
         assert (again.status_code, again.json()) == (first.status_code, first.json()), path
         assert again.headers["idempotent-replayed"] == "true"
     assert len((await house.master.get(f"/events/{row['event_id']}/occurrences")).json()) == 2
+
+
+async def test_sending_all_that_match_again_is_repeatable_too(house: House) -> None:
+    headers = {"Idempotency-Key": "abc"}
+    row = await house.failed_occurrence()
+    path = f"/occurrences/retry?event_id={row['event_id']}&status=failed"
+    dry = await house.master.post(f"{path}&dry_run=true", headers=headers)
+    assert [each["id"] for each in dry.json()] == [row["id"]]
+    first = await house.master.post(path, headers=headers)
+    assert (first.status_code, first.json()[0]["status"]) == (200, "pending")
+    house.world.courier.will(REFUSE)
+    await house.world.settle_down()
+    assert (await house.master.get(f"/occurrences/{row['id']}")).json()["status"] == "failed"
+    again = await house.master.post(path, headers=headers)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (await house.master.get(f"/occurrences/{row['id']}")).json()["status"] == "failed"  # not sent again
+    other = await house.master.post("/occurrences/retry?status=failed", headers=headers)
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_mismatch")
 
 
 async def test_a_refused_request_is_not_remembered(house: House) -> None:
