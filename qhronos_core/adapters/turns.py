@@ -9,13 +9,14 @@ that holds up ten thousand delays what goes elsewhere no more than that.
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
 from qhronos_core.domain.lanes import creator_of
 
 _OF_THE_TIME: Final = 20  # at most one part in so many goes into asking which lanes there are
+_FOR_DRY: Final = 4  # at most one place in so many is for lanes that had nothing more due
 
 
 @dataclass(slots=True)
@@ -24,8 +25,10 @@ class Turns:
 
     monotonic: Callable[[], float] = time.monotonic
     behind: bool = False
-    _lanes: set[int] = field(default_factory=set)  # that may have something due
+    _full: set[int] = field(default_factory=set)  # lanes with more due than their share
+    _dry: set[int] = field(default_factory=set)  # that had something due a moment ago
     _last_creator: int = -1
+    _last_dry: int = -1
     _last_lane: dict[int, int] = field(default_factory=dict)  # by creator
     _ask_again_at: float = 0.0
 
@@ -36,7 +39,7 @@ class Turns:
     def found(self, lanes: Sequence[int], *, since: float) -> None:
         """The lanes with something due, asked for at `since` of the monotonic clock."""
         now = self.monotonic()
-        self._lanes = set(lanes)
+        self._full, self._dry = set(lanes), set()
         creators = {creator_of(lane) for lane in lanes}
         self._last_lane = {creator: lane for creator, lane in self._last_lane.items() if creator in creators}
         self._ask_again_at = now + _OF_THE_TIME * (now - since)
@@ -46,39 +49,47 @@ class Turns:
 
         `without`: creators who are passed over. Then nothing means that nobody else has anything due.
         """
-        if not without and (not self.behind or len(self._lanes) < 2):
+        if not without and (not self.behind or len(self._full) + len(self._dry) < 2):
             return {}
+        dry = _in_turn(_not_of(without, self._dry), after=self._last_dry)[: limit // _FOR_DRY]
+        if dry:
+            self._last_dry = dry[-1]
         lanes_of: dict[int, list[int]] = defaultdict(list)
-        for lane in self._lanes:
-            if creator_of(lane) not in without:
-                lanes_of[creator_of(lane)].append(lane)
+        for lane in _not_of(without, self._full):
+            lanes_of[creator_of(lane)].append(lane)
         shares: dict[int, int] = {}
-        creators = _in_turn(lanes_of, after=self._last_creator)[:limit]
+        left = limit - len(dry)
+        creators = _in_turn(lanes_of, after=self._last_creator)[:left]
         for creator in creators:
-            share = limit // len(creators)
+            share = left // len(creators)
             lanes = _in_turn(lanes_of[creator], after=self._last_lane.get(creator, -1))[:share]
             shares |= dict.fromkeys(lanes, share // len(lanes))
             self._last_creator, self._last_lane[creator] = creator, lanes[-1]
-        return shares
+        return shares | dict.fromkeys(dry, 1)
 
     def took(
         self, lanes: Sequence[int], *, limit: int, shares: Mapping[int, int], without: Set[int] = frozenset()
     ) -> bool:
         """The lane of each row taken: whether there may be more at once. `shares`: how many were asked for from which lane, if any.
 
-        A lane that has not filled its share is empty until it is asked for again: the others' shares grow.
+        A lane that has not filled its share is left but one place, so that what falls due there meanwhile is
+        met; the others' shares grow.
         """
         if shares:
             taken = Counter(lanes)
-            self._lanes -= {lane for lane, share in shares.items() if taken[lane] < share}
-            self.behind = bool(self._lanes)
+            full = {lane for lane, share in shares.items() if taken[lane] >= share}
+            self._full = (self._full - shares.keys()) | full
+            self._dry = (self._dry | shares.keys()) - full
+            self.behind = bool(self._full)
         elif not without:
             self.behind = len(lanes) >= limit
-        if without:
-            return any(creator_of(lane) not in without for lane in self._lanes)
-        return self.behind
+        return bool(_not_of(without, self._full)) if without else self.behind
 
 
-def _in_turn(numbers: Mapping[int, object] | Sequence[int], *, after: int) -> list[int]:
+def _not_of(creators: Set[int], lanes: Set[int]) -> Set[int]:
+    return {lane for lane in lanes if creator_of(lane) not in creators} if creators else lanes
+
+
+def _in_turn(numbers: Iterable[int], *, after: int) -> list[int]:
     """In order, from the one that follows `after`."""
     return sorted(numbers, key=lambda number: (number <= after, number))

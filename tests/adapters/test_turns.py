@@ -59,11 +59,43 @@ def test_there_is_more_as_long_as_a_lane_has_filled_its_share() -> None:
     assert not turns.behind
 
 
-def test_a_lane_that_has_not_filled_its_share_leaves_it_to_the_others() -> None:
+def test_a_lane_that_has_not_filled_its_share_leaves_the_others_all_but_one_place() -> None:
+    """Which meets what falls due there before lanes are asked for again."""
     turns = Turns(Watch(), behind=True)
     turns.found([ADA_1, BOB_1, CYD_1], since=0.0)
     turns.took([ADA_1] * 30 + [BOB_1] * 29 + [CYD_1] * 30, limit=90, shares=turns.next(90))
-    assert turns.next(90) == {ADA_1: 45, CYD_1: 45}
+    assert turns.next(90) == {ADA_1: 44, CYD_1: 44, BOB_1: 1}
+    turns.took([ADA_1] * 44 + [BOB_1] + [CYD_1] * 44, limit=90, shares={ADA_1: 44, CYD_1: 44, BOB_1: 1})
+    assert turns.next(90) == {ADA_1: 30, BOB_1: 30, CYD_1: 30}
+
+
+def test_lanes_that_had_nothing_more_due_have_a_quarter_of_the_places_in_turn() -> None:
+    turns = Turns(Watch(), behind=True)
+    lanes = [lane(creator, 0) for creator in range(8)]
+    turns.found(lanes, since=0.0)
+    turns.took([lanes[0]] * 5, limit=40, shares=turns.next(40))
+    asked = [turns.next(8) for _ in range(4)]
+    assert [shares.pop(lanes[0]) for shares in asked] == [6] * 4
+    assert Counter(one for shares in asked for one in shares) == Counter(lanes[1:] + lanes[1:2])
+
+
+def test_where_no_lane_filled_its_share_nothing_is_behind() -> None:
+    turns = Turns(Watch(), behind=True)
+    turns.found([ADA_1, BOB_1], since=0.0)
+    assert not turns.took([ADA_1], limit=100, shares=turns.next(100))
+    assert turns.next(100) == {}
+
+
+def test_creators_who_are_passed_over_are_asked_for_nothing_and_leave_nothing_to_come_back_for() -> None:
+    turns = Turns(Watch())
+    assert turns.must_ask(without={7})
+    turns.found([ADA_1, ADA_2, BOB_1], since=0.0)
+    assert turns.next(100, without={7}) == {BOB_1: 100}
+    assert turns.took([BOB_1] * 100, limit=100, shares={BOB_1: 100}, without={7})
+    assert not turns.took([BOB_1], limit=100, shares={BOB_1: 100}, without={7})
+    assert turns.next(100, without={7}) == {BOB_1: 1}
+    assert turns.next(100, without={7, 8}) == {}
+    assert turns.behind
 
 
 def test_a_lane_whose_turn_has_not_come_is_not_forgotten() -> None:
