@@ -8,7 +8,7 @@ that holds up ten thousand delays what goes elsewhere no more than that.
 """
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,7 +16,9 @@ from typing import Final
 from qhronos_core.domain.lanes import creator_of
 
 _OF_THE_TIME: Final = 20  # at most one part in so many goes into asking which lanes there are
-_FOR_DRY: Final = 4  # at most one place in so many is for lanes that had nothing more due
+_SEEN_FOR: Final = 60.0  # seconds for which a lane is looked at again
+_SEEN_MOST: Final = 256
+_FOR_DRY: Final = 10  # at most one place in so many is for lanes that had nothing more due
 
 
 @dataclass(slots=True)
@@ -26,7 +28,8 @@ class Turns:
     monotonic: Callable[[], float] = time.monotonic
     behind: bool = False
     _full: set[int] = field(default_factory=set)  # lanes with more due than their share
-    _dry: set[int] = field(default_factory=set)  # that had something due a moment ago
+    _dry: set[int] = field(default_factory=set)  # that had no more a moment ago, but may again
+    _seen: OrderedDict[int, float] = field(default_factory=OrderedDict)  # when something was last taken from each
     _last_creator: int = -1
     _last_dry: int = -1
     _last_lane: dict[int, int] = field(default_factory=dict)  # by creator
@@ -39,7 +42,9 @@ class Turns:
     def found(self, lanes: Sequence[int], *, since: float) -> None:
         """The lanes with something due, asked for at `since` of the monotonic clock."""
         now = self.monotonic()
-        self._full, self._dry = set(lanes), set()
+        while self._seen and next(iter(self._seen.values())) < now - _SEEN_FOR:
+            self._seen.popitem(last=False)
+        self._full, self._dry = set(lanes), self._seen.keys() - set(lanes)
         creators = {creator_of(lane) for lane in lanes}
         self._last_lane = {creator: lane for creator, lane in self._last_lane.items() if creator in creators}
         self._ask_again_at = now + _OF_THE_TIME * (now - since)
@@ -73,8 +78,14 @@ class Turns:
         """The lane of each row taken: whether there may be more at once. `shares`: how many were asked for from which lane, if any.
 
         A lane that has not filled its share is left but one place, so that what falls due there meanwhile is
-        met; the others' shares grow.
+        met; the others' shares grow. So is one that was met of late, flood or not.
         """
+        now = self.monotonic()
+        for lane in set(lanes):
+            self._seen[lane] = now
+            self._seen.move_to_end(lane)
+        while len(self._seen) > _SEEN_MOST:
+            self._seen.popitem(last=False)
         if shares:
             taken = Counter(lanes)
             full = {lane for lane, share in shares.items() if taken[lane] >= share}

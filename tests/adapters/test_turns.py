@@ -69,14 +69,38 @@ def test_a_lane_that_has_not_filled_its_share_leaves_the_others_all_but_one_plac
     assert turns.next(90) == {ADA_1: 30, BOB_1: 30, CYD_1: 30}
 
 
-def test_lanes_that_had_nothing_more_due_have_a_quarter_of_the_places_in_turn() -> None:
+def test_lanes_that_had_nothing_more_due_have_a_tenth_of_the_places_in_turn() -> None:
     turns = Turns(Watch(), behind=True)
     lanes = [lane(creator, 0) for creator in range(8)]
     turns.found(lanes, since=0.0)
     turns.took([lanes[0]] * 5, limit=40, shares=turns.next(40))
-    asked = [turns.next(8) for _ in range(4)]
-    assert [shares.pop(lanes[0]) for shares in asked] == [6] * 4
+    asked = [turns.next(20) for _ in range(4)]
+    assert [shares.pop(lanes[0]) for shares in asked] == [18] * 4
     assert Counter(one for shares in asked for one in shares) == Counter(lanes[1:] + lanes[1:2])
+
+
+def test_a_lane_that_was_met_before_the_flood_has_its_place_in_it_at_once_and_for_a_minute() -> None:
+    """F39: what falls due there need not wait until lanes are asked for."""
+    watch = Watch()
+    turns = Turns(watch)
+    turns.took([BOB_1], limit=100, shares={})
+    watch.at = 59.0
+    assert turns.took([ADA_1] * 100, limit=100, shares={})
+    turns.found([ADA_1], since=59.0)
+    assert turns.next(100) == {ADA_1: 99, BOB_1: 1}
+    watch.at = 61.0
+    turns.found([ADA_1], since=61.0)
+    assert turns.next(100) == {}
+
+
+def test_so_many_lanes_are_remembered_and_no_more() -> None:
+    turns = Turns(Watch())
+    for creator in range(1000):
+        turns.took([lane(creator, 0)], limit=100, shares={})
+    turns.took([ADA_1] * 100, limit=100, shares={})
+    turns.found([ADA_1], since=0.0)
+    assert sum(len(turns.next(100)) - 1 for _ in range(26)) >= 255
+    assert len(turns._seen) == 256
 
 
 def test_where_no_lane_filled_its_share_nothing_is_behind() -> None:
