@@ -342,7 +342,8 @@ def _counted(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_counted)]
+COUNTED: Final = BeforeValidator(_counted)
+"""Of a whole number, after its bounds: before them, they would not be in the schema as bounds."""
 
 
 class WaitArguments(BaseModel):
@@ -350,7 +351,7 @@ class WaitArguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    seconds: Annotated[Whole, Field(ge=0, le=50)] | None = None
-    limit: Annotated[Whole, Field(ge=1, le=10)] = 1
+    seconds: Annotated[int, Field(ge=0, le=50), COUNTED] | None = None
+    limit: Annotated[int, Field(ge=1, le=10), COUNTED] = 1
     event_id: str | None = None
     tags: list[str] | None = None

@@ -30,7 +30,7 @@ from qhronos_core.domain.schedule import parse_instant
 from qhronos_core.ports import EventQuery, OccurrenceQuery, Page
 from qhronos_core.usecases.events import EventAnswer
 from qhronos_core.wiring import Core
-from qhronos_mcp.mcp_server.arguments import Whole, changed_fields, event_fields, inbox_query, ref
+from qhronos_mcp.mcp_server.arguments import COUNTED, changed_fields, event_fields, inbox_query, ref
 from qhronos_mcp.mcp_server.face import Face
 from qhronos_mcp.mcp_server.results import (
     Acknowledged,
@@ -65,7 +65,7 @@ Schedule = Annotated[
     ),
 ]
 Status = Literal["pending", "dispatching", "dispatched", "completed", "failed", "missed", "cancelled"]
-Rows = Annotated[Whole, Field(ge=1, le=50)]
+Rows = Annotated[int, Field(ge=1, le=50), COUNTED]
 Cursor = Annotated[str, Field(description="`more` of the page before")]
 
 
@@ -116,7 +116,7 @@ class Tools:
         tags: list[str] = ABSENT,
         start_time: Annotated[str, Field(description="no run before")] = ABSENT,
         end_time: Annotated[str, Field(description="no run after")] = ABSENT,
-        max_occurrences: Annotated[Whole, Field(ge=1, description="then it ends")] = ABSENT,
+        max_occurrences: Annotated[int, Field(ge=1, description="then it ends"), COUNTED] = ABSENT,
         exclusions: Annotated[list[str], Field(description="dates or instants left out")] = ABSENT,
         catch_up: Annotated[
             Literal["one", "all", "none"], Field(description="runs missed while down; default one")
@@ -136,7 +136,7 @@ class Tools:
     async def list_events(
         self,
         *,
-        event_id: Annotated[str, Field(description="id or key: that event in full")] = ABSENT,
+        event_id: Annotated[str | None, Field(description="id or key: that event in full")] = ABSENT,
         q: Annotated[str, Field(description="text in name, key or description")] = ABSENT,
         tags: Annotated[list[str], Field(description="any of these")] = ABSENT,
         status: Literal["active", "paused", "inactive"] = ABSENT,
@@ -145,7 +145,7 @@ class Tools:
     ) -> View:
         """Find events, newest first; with `event_id`, one in full with its next runs."""
         caller = self._face.caller()
-        if event_id:
+        if event_id is not None:
             return EventShown.of(await self._core.events.get(ref(event_id), caller=caller), caller)
         filters = {"q": q, "tags": tags, "status": status}
         query = EventQuery(
@@ -223,8 +223,10 @@ class Tools:
         self,
         ctx: Context[Core],
         *,
-        seconds: Annotated[Whole, Field(ge=0, le=LONGEST_WAIT, description="how long; 0 only looks")] = DEFAULT_WAIT,
-        limit: Annotated[Whole, Field(ge=1, le=10, description="claimed at once: take one, finish it")] = 1,
+        seconds: Annotated[
+            int, Field(ge=0, le=LONGEST_WAIT, description="how long; 0 only looks"), COUNTED
+        ] = DEFAULT_WAIT,
+        limit: Annotated[int, Field(ge=1, le=10, description="claimed at once: take one, finish it"), COUNTED] = 1,
         event_id: Annotated[str, Field(description="id or key")] = ABSENT,
         tags: Annotated[list[str], Field(description="any of these")] = ABSENT,
     ) -> Waited:

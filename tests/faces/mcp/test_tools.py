@@ -47,6 +47,21 @@ async def test_the_tools_are_listed_in_a_stable_order_with_all_four_hints(alice:
         assert tool.output_schema is None
 
 
+async def test_the_bounds_of_every_number_are_said_in_json_schema_s_own_words(alice: Speaker) -> None:
+    tools = {tool.name: tool.input_schema["properties"] for tool in (await alice.client.list_tools()).tools}
+
+    def bounds(tool: str, argument: str) -> tuple[object, object]:
+        said = tools[tool][argument]
+        assert set(said) <= {"type", "description", "default", "minimum", "maximum"}
+        return said.get("minimum"), said.get("maximum")
+
+    assert bounds("create_event", "max_occurrences") == (1, None)
+    assert bounds("list_events", "limit") == (1, 50)
+    assert bounds("list_occurrences", "limit") == (1, 50)
+    assert bounds("wait_for_occurrences", "seconds") == (0, 50)
+    assert bounds("wait_for_occurrences", "limit") == (1, 10)
+
+
 async def test_an_event_is_created_and_said_back_in_words(alice: Speaker) -> None:
     made = await alice.call(
         "create_event", name="Stand-up", schedule="every weekday at 9am", timezone="Europe/Paris", key="standup"
