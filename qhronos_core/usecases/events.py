@@ -53,6 +53,8 @@ _log = structlog.get_logger(__name__)
 NEXT_RUNS: Final = 3
 PREVIEW_LIMIT: Final = 100
 SNOOZE_MOST: Final = timedelta(days=366)
+_TOO_FAR: Final = 100 * SNOOZE_MOST
+"""Beyond every run that is planned, and still a moment that can be reckoned."""
 SECRET_OVERLAP: Final = timedelta(hours=24)
 _ASKED_APART: Final = ("skip_next", "snooze", "status")  # what is asked of an event and is no field of it
 SIGN_ALONG: Final = 4  # earlier secrets at most, the latest: each is a signature in one header line
@@ -728,13 +730,21 @@ class _Plan:
     def snooze(self, to: timedelta | datetime) -> None:
         """Move `due_at` later, at most to the run after it (a one-shot: 366 d); the instant and the id stay."""
         before = self._next_run()
-        due_at = (before.due_at or before.scheduled_at) + to if isinstance(to, timedelta) else to
+        begin = before.due_at or before.scheduled_at
+        due_at = to if isinstance(to, datetime) else begin + min(to, _TOO_FAR)
         after = planning.successor(self.event, before, self.now)
         most = after.scheduled_at if after else before.scheduled_at + SNOOZE_MOST
-        if not max(before.due_at or before.scheduled_at, self.now) < due_at <= most:
-            why = f"Later than the next run, and not after {most:%Y-%m-%dT%H:%M:%SZ}."
+        earliest = max(begin, self.now)
+        if not earliest < due_at <= most:
             got = say_duration(to) if isinstance(to, timedelta) else say_instant(to)
-            raise InvalidInputError.of("snooze", why, got=got, fix=[{"snooze": f"{most:%Y-%m-%dT%H:%M:%SZ}"}])
+            if most <= earliest:
+                why, fix = "It is snoozed as far as it goes: to the run after it.", []
+            else:
+                why, fix = (
+                    f"Later than the next run, and not after {say_instant(most)}.",
+                    [{"snooze": say_instant(most)}],
+                )
+            raise InvalidInputError.of("snooze", why, got=got, fix=fix)
         self._move(Move(before, before.changed(self.now, due_at=due_at, fence=before.fence + 1)))
         self.planned = replace(before, due_at=due_at)
 

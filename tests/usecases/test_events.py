@@ -214,6 +214,14 @@ async def test_snooze_moves_the_run_later_and_keeps_its_instant_and_id(world: Wo
         await world.events.update(answer.event.id, {"snooze": "2h"}, caller=OWNER)
 
 
+async def test_a_run_snoozed_as_far_as_it_goes_is_offered_no_snooze_that_would_be_refused_again(world: World) -> None:
+    answer = await world.events.create({"name": "n", "schedule": "every 1h"}, caller=OWNER)
+    await world.events.update(answer.event.id, {"snooze": "1h"}, caller=OWNER)
+    with pytest.raises(InvalidInputError) as refused:
+        await world.events.update(answer.event.id, {"snooze": "5m"}, caller=OWNER)
+    assert refused.value.faults[0].fix == ()
+
+
 @pytest.mark.parametrize("asked", [{}, {"snooze": "20m"}, {"skip_next": True}])
 async def test_a_run_that_an_edit_keeps_counts_anew_and_may_be_snoozed_or_skipped_in_the_same_request(
     world: World, asked: dict[str, Any]

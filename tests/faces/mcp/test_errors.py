@@ -70,6 +70,9 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("list_occurrences", {"since": 5}, "invalid_argument", "since"),
     ("list_occurrences", {"since": "yesterday"}, "invalid_schedule", "since"),
     ("wait_for_occurrences", {"seconds": 90}, "invalid_argument", "seconds"),
+    ("list_events", {"limit": "many"}, "invalid_argument", "limit"),
+    ("list_events", {"event_id": ""}, "event_not_found", None),
+    ("update_event", {"event_id": "k", "do": "snooze", "until": "400d"}, "invalid_argument", "until"),
     ("wait_for_occurrences", {"seconds": -1}, "invalid_argument", "seconds"),
 ]
 
