@@ -63,6 +63,7 @@ _HELD_LOOKED_AT: Final = 1_000
 CHAIN_WITHIN: Final = timedelta(hours=1)
 CHAIN_LIMIT: Final = 10
 RUNS_PER_DAY_COUNTED: Final = 86_400
+_VERY_FREQUENT: Final = 1_440  # runs a day: one a minute
 
 _RULE: Final = frozenset({"schedule", "timezone", "start_time"})  # a change of these starts the count anew
 _BOUNDS: Final = frozenset({"end_time", "max_occurrences", "exclusions"})
@@ -576,6 +577,8 @@ class EventCases:
         notices = [*draft.notices]
         if table is not None:
             notices += [Notice("schedule", says) for says in table.warnings(now)]
+            if event.runs_per_day >= _VERY_FREQUENT:
+                notices.append(Notice("very_frequent", f"This is very frequent: {event.runs_per_day:,} runs a day."))
             alike = await self._store.events.look_alikes(event, access.reach(caller, READ), 1)
             if alike:
                 notices.append(

@@ -18,7 +18,7 @@ from qhronos_core.domain.access import Principal
 from qhronos_core.domain.draft import meant_by
 from qhronos_core.domain.errors import Fault, InvalidInputError, NothingToDoError, OccurrenceNotFoundError
 from qhronos_core.domain.lifecycle import State
-from qhronos_core.domain.schedule import parse_instant, say_instant
+from qhronos_core.domain.schedule import UnknownTimezoneError, parse_instant, say_instant, spelled_out
 from qhronos_core.domain.schedule.durations import read_duration
 from qhronos_core.ports import InboxQuery
 from qhronos_core.wiring import Core
@@ -166,6 +166,21 @@ def changed_fields(changes: Arguments, do: str | None, until: str | None, now: d
             raise InvalidInputError.of("until", "Until when? An instant, or how long.", fix=[{"until": "1h"}])
         fields["snooze"] = until
     return fields
+
+
+INSTANTS: Final = ("start_time", "end_time", "paused_until", "snooze")
+
+
+def with_instants_spelled_out(fields: Arguments, timezone: object, now: datetime) -> dict[str, Any]:
+    """The same fields with `tomorrow 09:00` and its kind in RFC 3339; where the zone is faulty, any will do to read them."""
+    zone = timezone if isinstance(timezone, str) else "UTC"
+    try:
+        return {
+            name: spelled_out(value, timezone=zone, now=now) if name in INSTANTS and isinstance(value, str) else value
+            for name, value in fields.items()
+        }
+    except UnknownTimezoneError:
+        return with_instants_spelled_out(fields, "UTC", now)
 
 
 def _is_to_come(until: str, now: datetime) -> bool:

@@ -26,11 +26,19 @@ from qhronos_core.domain.errors import InvalidInputError, NotFoundError
 from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.ids import EPOCH, microseconds
 from qhronos_core.domain.lifecycle import State
-from qhronos_core.domain.schedule import parse_instant
+from qhronos_core.domain.schedule import parse_instant, spelled_out
 from qhronos_core.ports import EventQuery, OccurrenceQuery, Page
 from qhronos_core.usecases.events import EventAnswer
 from qhronos_core.wiring import Core
-from qhronos_mcp.mcp_server.arguments import COUNTED, changed_fields, event_fields, inbox_query, ref
+from qhronos_mcp.mcp_server.arguments import (
+    COUNTED,
+    INSTANTS,
+    changed_fields,
+    event_fields,
+    inbox_query,
+    ref,
+    with_instants_spelled_out,
+)
 from qhronos_mcp.mcp_server.face import Face
 from qhronos_mcp.mcp_server.results import (
     Acknowledged,
@@ -131,6 +139,7 @@ class Tools:
         """Schedule an event, once or recurring; with a `key`, create or update it. The answer says the schedule
         back in words with the next runs. `dry_run` previews and keeps nothing."""
         fields = event_fields({name: value for name, value in locals().items() if value is not None})
+        fields = with_instants_spelled_out(fields, timezone, self._core.clock.now())
         return EventChanged.of(await self._core.events.create(fields, caller=self._face.caller(), dry_run=dry_run))
 
     async def list_events(
@@ -167,8 +176,12 @@ class Tools:
         dry_run: bool = False,
     ) -> EventChanged:
         """Change an event's fields; pause, resume, skip its next run or snooze it. Resuming never fires the past."""
-        fields = changed_fields(changes or {}, do, until, self._core.clock.now())
-        answer = await self._core.events.update(ref(event_id), fields, caller=self._face.caller(), dry_run=dry_run)
+        caller, now = self._face.caller(), self._core.clock.now()
+        fields = changed_fields(changes or {}, do, until, now)
+        if fields.keys() & set(INSTANTS):
+            own = None if "timezone" in fields else (await self._event(event_id, caller)).event.timezone
+            fields = with_instants_spelled_out(fields, fields.get("timezone", own), now)
+        answer = await self._core.events.update(ref(event_id), fields, caller=caller, dry_run=dry_run)
         return EventChanged.of(answer)
 
     async def delete_event(self, event_id: EventRef) -> EventDeleted:
@@ -198,11 +211,13 @@ class Tools:
         filters = {"event_id": event_id, "status": status, "since": since, "until": until, "upcoming": upcoming}
         event = None if event_id is None else await self._event(event_id, caller)
         timezone = "UTC" if event is None else event.event.timezone
+        now = self._core.clock.now()
+        begins, ends = (None if at is None else spelled_out(at, timezone=timezone, now=now) for at in (since, until))
         query = OccurrenceQuery(
             event_id=None if event is None else event.event.id,
             states=frozenset(State(word) for word in status or ()),
-            since=None if since is None else parse_instant(since, field="since", timezone=timezone),
-            until=None if until is None else parse_instant(until, field="until", timezone=timezone),
+            since=None if begins is None else parse_instant(begins, field="since", timezone=timezone),
+            until=None if ends is None else parse_instant(ends, field="until", timezone=timezone),
             earliest_first=upcoming,
         )
         position = _position(cursor, filters)
