@@ -265,10 +265,25 @@ class EventCases:
 
         async def attempt() -> EventAnswer:
             event = await self._found_to_write(ref, caller, "update")
-            draft = await self._read(fields, event)
+            try:
+                draft = await self._read(fields, event)
+            except InvalidInputError as error:
+                raise await self._with_snoozes_within(error, event) from None
             return await self._changed(event, draft, caller=caller, dry_run=dry_run)
 
         return await decided(attempt)
+
+    async def _with_snoozes_within(self, error: InvalidInputError, event: Event) -> InvalidInputError:
+        """The same refusal; of the snoozes it offers, those for which the event's next runs leave room."""
+        at = next((place for place, fault in enumerate(error.faults) if fault.field == "snooze"), None)
+        row = None if at is None else await self._store.occurrences.planned(event.id)
+        if at is None or row is None:
+            return error
+        room = _Room.of(event, row, await self._store.now())
+        fix = [fix for fix in error.faults[at].fix if room.takes(fix, event)] or room.left
+        faults = list(error.faults)
+        faults[at] = replace(faults[at], fix=tuple(fix))
+        return type(error)(faults=faults)
 
     async def _changed(
         self,
@@ -646,6 +661,40 @@ def _moved(was: Action, now: Action) -> bool:
     return origin_of(str(was.params.get("url"))) != origin_of(str(now.params.get("url")))
 
 
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """How far a planned run may be snoozed: later than it is, and at most to the run after it (a one-shot: 366 d)."""
+
+    begin: datetime
+    earliest: datetime
+    most: datetime
+
+    @classmethod
+    def of(cls, event: Event, row: Occurrence, now: datetime) -> "_Room":
+        begin = row.due_at or row.scheduled_at
+        after = planning.successor(event, row, now)
+        return cls(begin, max(begin, now), after.scheduled_at if after else row.scheduled_at + SNOOZE_MOST)
+
+    @property
+    def left(self) -> list[dict[str, object]]:
+        """What is surely accepted; nothing where the run is snoozed as far as it goes."""
+        return [{"snooze": say_instant(self.most)}] if self.holds(self.most) else []
+
+    def moved(self, to: timedelta | datetime) -> datetime:
+        return to if isinstance(to, datetime) else self.begin + min(to, _TOO_FAR)
+
+    def holds(self, due_at: datetime) -> bool:
+        return self.earliest < due_at <= self.most
+
+    def takes(self, fix: Mapping[str, object], event: Event) -> bool:
+        """Whether the snooze of this fix is within."""
+        try:
+            draft = read_fields({"snooze": fix.get("snooze"), "timezone": event.timezone}, creating=False, event=event)
+        except InvalidInputError:
+            return False
+        return self.holds(self.moved(draft.get("snooze")))
+
+
 @dataclass(slots=True)
 class _Plan:
     """A change of one event, decided step by step on the planned row that was read, and written at once."""
@@ -733,21 +782,14 @@ class _Plan:
     def snooze(self, to: timedelta | datetime) -> None:
         """Move `due_at` later, at most to the run after it (a one-shot: 366 d); the instant and the id stay."""
         before = self._next_run()
-        begin = before.due_at or before.scheduled_at
-        due_at = to if isinstance(to, datetime) else begin + min(to, _TOO_FAR)
-        after = planning.successor(self.event, before, self.now)
-        most = after.scheduled_at if after else before.scheduled_at + SNOOZE_MOST
-        earliest = max(begin, self.now)
-        if not earliest < due_at <= most:
+        room = _Room.of(self.event, before, self.now)
+        due_at = room.moved(to)
+        if not room.holds(due_at):
             got = say_duration(to) if isinstance(to, timedelta) else say_instant(to)
-            if most <= earliest:
-                why, fix = "It is snoozed as far as it goes: to the run after it.", []
-            else:
-                why, fix = (
-                    f"Later than the next run, and not after {say_instant(most)}.",
-                    [{"snooze": say_instant(most)}],
-                )
-            raise InvalidInputError.of("snooze", why, got=got, fix=fix)
+            why = "It is snoozed as far as it goes: to the run after it."
+            if room.left:
+                why = f"Later than the next run, and not after {say_instant(room.most)}."
+            raise InvalidInputError.of("snooze", why, got=got, fix=room.left)
         self._move(Move(before, before.changed(self.now, due_at=due_at, fence=before.fence + 1)))
         self.planned = replace(before, due_at=due_at)
 
