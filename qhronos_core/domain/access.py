@@ -20,6 +20,8 @@ from qhronos_core.domain.event import Event, EventStatus
 
 SCOPES_MOST: Final = 100
 MASTER_SUB: Final = "master"
+_LOCAL: Final = "local:"
+"""What the holders of a local owner begin with: one for each of his processes, and none that a token could have."""
 
 _SCOPE: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._@-]{1,128}")
 
@@ -61,9 +63,13 @@ class Principal:
         return cls(MASTER_SUB, Access.ADMIN, frozenset(), master=True, holder=MASTER_SUB, confined=confined)
 
     @classmethod
-    def of_local_owner(cls, sub: str, *, holder: str) -> "Principal":
-        """Whoever may start a process that reads the data directory (access.md §4)."""
-        return cls(sub, Access.ADMIN, labels_among((f"user:{sub}",)), holder=holder)
+    def of_local_owner(cls, sub: str, *, node: str) -> "Principal":
+        """Whoever may start a process that reads the data directory (access.md §4). Each process holds its own claims."""
+        return cls(sub, Access.ADMIN, labels_among((f"user:{sub}",)), holder=f"{_LOCAL}{node}")
+
+    def is_behind(self, holder: str) -> bool:
+        """Whether what is this holder's is this one's. The local owner is one, whichever of his processes asks."""
+        return holder == self.holder or (holder.startswith(_LOCAL) and self.holder.startswith(_LOCAL))
 
     @property
     def sees_all(self) -> bool:

@@ -35,7 +35,6 @@ from qhronos_core.domain.retry import RetryPolicy
 from qhronos_core.domain.schedule import Timetable, parse_duration, parse_instant, say_instant
 from qhronos_core.domain.signature import key_of
 
-SNOOZE_MOST: Final = timedelta(days=366)
 SECRET_STRONG: Final = 24  # bytes; a shorter signing secret is accepted with a warning
 FAULTS_MOST: Final = 10
 FIXES_MOST: Final = 3
@@ -472,7 +471,7 @@ class _Reading:
             return self._instant("snooze", value)
         if not isinstance(value, str):
             raise field_readers.mistyped("a length of time, or an instant", value, "1h")
-        return parse_duration(value, field="snooze", maximum=SNOOZE_MOST)
+        return parse_duration(value, field="snooze")  # how far it goes is a matter of the run after it
 
     def _status(self, value: object) -> EventStatus | Unset:
         """`inactive` asks for a pause, as in the later dialect; on an event that is inactive it asks for nothing."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 from qhronos_core.domain.destination import URL_MOST, check_headers
 from qhronos_core.domain.errors import InvalidInputError
 from qhronos_core.domain.event import Ack, Action, ActionType, CatchUp, Overlap
-from qhronos_core.domain.plain import CONTROL, HIDDEN, json_size, printable
+from qhronos_core.domain.plain import CONTROL, HIDDEN, fault_in, json_size, printable
 from qhronos_core.domain.retry import RetryPolicy
 from qhronos_core.domain.schedule import check_timezone, parse_duration
 from qhronos_core.domain.signature import key_of
@@ -261,7 +261,9 @@ def _mended(given: Sequence[object]) -> list[str]:
 
 def metadata(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise mistyped("an object", value, *([{"value": value}] if isinstance(value, str | int | float) else []))
+        meant = {"value": value}
+        would_do = isinstance(value, str | int | float) and not fault_in(meant) and json_size(meant) <= METADATA_MOST
+        raise mistyped("an object", value, *([meant] if would_do else []))
     if json_size(value) > METADATA_MOST:
         raise Wrong("At most 64 KiB as JSON.")
     return dict(value)

@@ -53,6 +53,8 @@ _log = structlog.get_logger(__name__)
 NEXT_RUNS: Final = 3
 PREVIEW_LIMIT: Final = 100
 SNOOZE_MOST: Final = timedelta(days=366)
+_TOO_FAR: Final = 100 * SNOOZE_MOST
+"""Beyond every run that is planned, and still a moment that can be reckoned."""
 SECRET_OVERLAP: Final = timedelta(hours=24)
 _ASKED_APART: Final = ("skip_next", "snooze", "status")  # what is asked of an event and is no field of it
 SIGN_ALONG: Final = 4  # earlier secrets at most, the latest: each is a signature in one header line
@@ -61,6 +63,7 @@ _HELD_LOOKED_AT: Final = 1_000
 CHAIN_WITHIN: Final = timedelta(hours=1)
 CHAIN_LIMIT: Final = 10
 RUNS_PER_DAY_COUNTED: Final = 86_400
+_VERY_FREQUENT: Final = 1_440  # runs a day: one a minute
 
 _RULE: Final = frozenset({"schedule", "timezone", "start_time"})  # a change of these starts the count anew
 _BOUNDS: Final = frozenset({"end_time", "max_occurrences", "exclusions"})
@@ -262,10 +265,25 @@ class EventCases:
 
         async def attempt() -> EventAnswer:
             event = await self._found_to_write(ref, caller, "update")
-            draft = await self._read(fields, event)
+            try:
+                draft = await self._read(fields, event)
+            except InvalidInputError as error:
+                raise await self._with_snoozes_within(error, event) from None
             return await self._changed(event, draft, caller=caller, dry_run=dry_run)
 
         return await decided(attempt)
+
+    async def _with_snoozes_within(self, error: InvalidInputError, event: Event) -> InvalidInputError:
+        """The same refusal; of the snoozes it offers, those for which the event's next runs leave room."""
+        at = next((place for place, fault in enumerate(error.faults) if fault.field == "snooze"), None)
+        row = None if at is None else await self._store.occurrences.planned(event.id)
+        if at is None or row is None:
+            return error
+        room = _Room.of(event, row, await self._store.now())
+        fix = [fix for fix in error.faults[at].fix if room.takes(fix, event)] or room.left
+        faults = list(error.faults)
+        faults[at] = replace(faults[at], fix=tuple(fix))
+        return type(error)(faults=faults)
 
     async def _changed(
         self,
@@ -574,6 +592,8 @@ class EventCases:
         notices = [*draft.notices]
         if table is not None:
             notices += [Notice("schedule", says) for says in table.warnings(now)]
+            if event.runs_per_day >= _VERY_FREQUENT:
+                notices.append(Notice("very_frequent", f"This is very frequent: {event.runs_per_day:,} runs a day."))
             alike = await self._store.events.look_alikes(event, access.reach(caller, READ), 1)
             if alike:
                 notices.append(
@@ -639,6 +659,40 @@ class ChainTooLongError(ConflictError):
 def _moved(was: Action, now: Action) -> bool:
     """Whether another origin is called."""
     return origin_of(str(was.params.get("url"))) != origin_of(str(now.params.get("url")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """How far a planned run may be snoozed: later than it is, and at most to the run after it (a one-shot: 366 d)."""
+
+    begin: datetime
+    earliest: datetime
+    most: datetime
+
+    @classmethod
+    def of(cls, event: Event, row: Occurrence, now: datetime) -> "_Room":
+        begin = row.due_at or row.scheduled_at
+        after = planning.successor(event, row, now)
+        return cls(begin, max(begin, now), after.scheduled_at if after else row.scheduled_at + SNOOZE_MOST)
+
+    @property
+    def left(self) -> list[dict[str, object]]:
+        """What is surely accepted; nothing where the run is snoozed as far as it goes."""
+        return [{"snooze": say_instant(self.most)}] if self.holds(self.most) else []
+
+    def moved(self, to: timedelta | datetime) -> datetime:
+        return to if isinstance(to, datetime) else self.begin + min(to, _TOO_FAR)
+
+    def holds(self, due_at: datetime) -> bool:
+        return self.earliest < due_at <= self.most
+
+    def takes(self, fix: Mapping[str, object], event: Event) -> bool:
+        """Whether the snooze of this fix is within."""
+        try:
+            draft = read_fields({"snooze": fix.get("snooze"), "timezone": event.timezone}, creating=False, event=event)
+        except InvalidInputError:
+            return False
+        return self.holds(self.moved(draft.get("snooze")))
 
 
 @dataclass(slots=True)
@@ -728,13 +782,14 @@ class _Plan:
     def snooze(self, to: timedelta | datetime) -> None:
         """Move `due_at` later, at most to the run after it (a one-shot: 366 d); the instant and the id stay."""
         before = self._next_run()
-        due_at = (before.due_at or before.scheduled_at) + to if isinstance(to, timedelta) else to
-        after = planning.successor(self.event, before, self.now)
-        most = after.scheduled_at if after else before.scheduled_at + SNOOZE_MOST
-        if not max(before.due_at or before.scheduled_at, self.now) < due_at <= most:
-            why = f"Later than the next run, and not after {most:%Y-%m-%dT%H:%M:%SZ}."
+        room = _Room.of(self.event, before, self.now)
+        due_at = room.moved(to)
+        if not room.holds(due_at):
             got = say_duration(to) if isinstance(to, timedelta) else say_instant(to)
-            raise InvalidInputError.of("snooze", why, got=got, fix=[{"snooze": f"{most:%Y-%m-%dT%H:%M:%SZ}"}])
+            why = "It is snoozed as far as it goes: to the run after it."
+            if room.left:
+                why = f"Later than the next run, and not after {say_instant(room.most)}."
+            raise InvalidInputError.of("snooze", why, got=got, fix=room.left)
         self._move(Move(before, before.changed(self.now, due_at=due_at, fence=before.fence + 1)))
         self.planned = replace(before, due_at=due_at)
 

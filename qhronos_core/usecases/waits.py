@@ -63,7 +63,7 @@ class WaitCases:
     async def get(self, wait_id: UUID, *, caller: Principal) -> Wait:
         """As it stands; nothing is claimed for it. Raises WaitNotFoundError: no such wait, or another's."""
         wait = await self._store.waits.get(wait_id)
-        if wait is None or wait.holder != caller.holder:
+        if wait is None or not caller.is_behind(wait.holder):
             raise WaitNotFoundError()
         return wait
 

@@ -18,7 +18,7 @@ from qhronos_core.domain.access import Principal
 from qhronos_core.domain.draft import meant_by
 from qhronos_core.domain.errors import Fault, InvalidInputError, NothingToDoError, OccurrenceNotFoundError
 from qhronos_core.domain.lifecycle import State
-from qhronos_core.domain.schedule import parse_instant, say_instant
+from qhronos_core.domain.schedule import UnknownTimezoneError, parse_instant, say_instant, spelled_out
 from qhronos_core.domain.schedule.durations import read_duration
 from qhronos_core.ports import InboxQuery
 from qhronos_core.wiring import Core
@@ -166,6 +166,21 @@ def changed_fields(changes: Arguments, do: str | None, until: str | None, now: d
             raise InvalidInputError.of("until", "Until when? An instant, or how long.", fix=[{"until": "1h"}])
         fields["snooze"] = until
     return fields
+
+
+INSTANTS: Final = ("start_time", "end_time", "paused_until", "snooze")
+
+
+def with_instants_spelled_out(fields: Arguments, timezone: object, now: datetime) -> dict[str, Any]:
+    """The same fields with `tomorrow 09:00` and its kind in RFC 3339; where the zone is faulty, any will do to read them."""
+    zone = timezone if isinstance(timezone, str) else "UTC"
+    try:
+        return {
+            name: spelled_out(value, timezone=zone, now=now) if name in INSTANTS and isinstance(value, str) else value
+            for name, value in fields.items()
+        }
+    except UnknownTimezoneError:
+        return with_instants_spelled_out(fields, "UTC", now)
 
 
 def _is_to_come(until: str, now: datetime) -> bool:
@@ -342,7 +357,8 @@ def _counted(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_counted)]
+COUNTED: Final = BeforeValidator(_counted)
+"""Of a whole number, after its bounds: before them, they would not be in the schema as bounds."""
 
 
 class WaitArguments(BaseModel):
@@ -350,7 +366,7 @@ class WaitArguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    seconds: Annotated[Whole, Field(ge=0, le=50)] | None = None
-    limit: Annotated[Whole, Field(ge=1, le=10)] = 1
+    seconds: Annotated[int, Field(ge=0, le=50), COUNTED] | None = None
+    limit: Annotated[int, Field(ge=1, le=10), COUNTED] = 1
     event_id: str | None = None
     tags: list[str] | None = None

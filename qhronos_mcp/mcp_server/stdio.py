@@ -210,7 +210,7 @@ async def local_of(core: "Core", token: str | None) -> "Local":
     settings = core.settings
     if not settings.embedded:
         raise StartRefusedError("QHRONOS_TOKEN must be set: with PostgreSQL there is no local owner")
-    return Local(Principal.of_local_owner(settings.auth.local_sub, holder=f"local:{core.node}"))
+    return Local(Principal.of_local_owner(settings.auth.local_sub, node=str(core.node)))
 
 
 async def _signalled() -> None:

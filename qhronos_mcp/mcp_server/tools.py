@@ -26,11 +26,19 @@ from qhronos_core.domain.errors import InvalidInputError, NotFoundError
 from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.ids import EPOCH, microseconds
 from qhronos_core.domain.lifecycle import State
-from qhronos_core.domain.schedule import parse_instant
+from qhronos_core.domain.schedule import parse_instant, spelled_out
 from qhronos_core.ports import EventQuery, OccurrenceQuery, Page
 from qhronos_core.usecases.events import EventAnswer
 from qhronos_core.wiring import Core
-from qhronos_mcp.mcp_server.arguments import Whole, changed_fields, event_fields, inbox_query, ref
+from qhronos_mcp.mcp_server.arguments import (
+    COUNTED,
+    INSTANTS,
+    changed_fields,
+    event_fields,
+    inbox_query,
+    ref,
+    with_instants_spelled_out,
+)
 from qhronos_mcp.mcp_server.face import Face
 from qhronos_mcp.mcp_server.results import (
     Acknowledged,
@@ -65,7 +73,7 @@ Schedule = Annotated[
     ),
 ]
 Status = Literal["pending", "dispatching", "dispatched", "completed", "failed", "missed", "cancelled"]
-Rows = Annotated[Whole, Field(ge=1, le=50)]
+Rows = Annotated[int, Field(ge=1, le=50), COUNTED]
 Cursor = Annotated[str, Field(description="`more` of the page before")]
 
 
@@ -116,7 +124,7 @@ class Tools:
         tags: list[str] = ABSENT,
         start_time: Annotated[str, Field(description="no run before")] = ABSENT,
         end_time: Annotated[str, Field(description="no run after")] = ABSENT,
-        max_occurrences: Annotated[Whole, Field(ge=1, description="then it ends")] = ABSENT,
+        max_occurrences: Annotated[int, Field(ge=1, description="then it ends"), COUNTED] = ABSENT,
         exclusions: Annotated[list[str], Field(description="dates or instants left out")] = ABSENT,
         catch_up: Annotated[
             Literal["one", "all", "none"], Field(description="runs missed while down; default one")
@@ -131,12 +139,13 @@ class Tools:
         """Schedule an event, once or recurring; with a `key`, create or update it. The answer says the schedule
         back in words with the next runs. `dry_run` previews and keeps nothing."""
         fields = event_fields({name: value for name, value in locals().items() if value is not None})
+        fields = with_instants_spelled_out(fields, timezone, self._core.clock.now())
         return EventChanged.of(await self._core.events.create(fields, caller=self._face.caller(), dry_run=dry_run))
 
     async def list_events(
         self,
         *,
-        event_id: Annotated[str, Field(description="id or key: that event in full")] = ABSENT,
+        event_id: Annotated[str | None, Field(description="id or key: that event in full")] = ABSENT,
         q: Annotated[str, Field(description="text in name, key or description")] = ABSENT,
         tags: Annotated[list[str], Field(description="any of these")] = ABSENT,
         status: Literal["active", "paused", "inactive"] = ABSENT,
@@ -145,7 +154,7 @@ class Tools:
     ) -> View:
         """Find events, newest first; with `event_id`, one in full with its next runs."""
         caller = self._face.caller()
-        if event_id:
+        if event_id is not None:
             return EventShown.of(await self._core.events.get(ref(event_id), caller=caller), caller)
         filters = {"q": q, "tags": tags, "status": status}
         query = EventQuery(
@@ -167,8 +176,12 @@ class Tools:
         dry_run: bool = False,
     ) -> EventChanged:
         """Change an event's fields; pause, resume, skip its next run or snooze it. Resuming never fires the past."""
-        fields = changed_fields(changes or {}, do, until, self._core.clock.now())
-        answer = await self._core.events.update(ref(event_id), fields, caller=self._face.caller(), dry_run=dry_run)
+        caller, now = self._face.caller(), self._core.clock.now()
+        fields = changed_fields(changes or {}, do, until, now)
+        if fields.keys() & set(INSTANTS):
+            own = None if "timezone" in fields else (await self._event(event_id, caller)).event.timezone
+            fields = with_instants_spelled_out(fields, fields.get("timezone", own), now)
+        answer = await self._core.events.update(ref(event_id), fields, caller=caller, dry_run=dry_run)
         return EventChanged.of(answer)
 
     async def delete_event(self, event_id: EventRef) -> EventDeleted:
@@ -198,11 +211,13 @@ class Tools:
         filters = {"event_id": event_id, "status": status, "since": since, "until": until, "upcoming": upcoming}
         event = None if event_id is None else await self._event(event_id, caller)
         timezone = "UTC" if event is None else event.event.timezone
+        now = self._core.clock.now()
+        begins, ends = (None if at is None else spelled_out(at, timezone=timezone, now=now) for at in (since, until))
         query = OccurrenceQuery(
             event_id=None if event is None else event.event.id,
             states=frozenset(State(word) for word in status or ()),
-            since=None if since is None else parse_instant(since, field="since", timezone=timezone),
-            until=None if until is None else parse_instant(until, field="until", timezone=timezone),
+            since=None if begins is None else parse_instant(begins, field="since", timezone=timezone),
+            until=None if ends is None else parse_instant(ends, field="until", timezone=timezone),
             earliest_first=upcoming,
         )
         position = _position(cursor, filters)
@@ -223,8 +238,10 @@ class Tools:
         self,
         ctx: Context[Core],
         *,
-        seconds: Annotated[Whole, Field(ge=0, le=LONGEST_WAIT, description="how long; 0 only looks")] = DEFAULT_WAIT,
-        limit: Annotated[Whole, Field(ge=1, le=10, description="claimed at once: take one, finish it")] = 1,
+        seconds: Annotated[
+            int, Field(ge=0, le=LONGEST_WAIT, description="how long; 0 only looks"), COUNTED
+        ] = DEFAULT_WAIT,
+        limit: Annotated[int, Field(ge=1, le=10, description="claimed at once: take one, finish it"), COUNTED] = 1,
         event_id: Annotated[str, Field(description="id or key")] = ABSENT,
         tags: Annotated[list[str], Field(description="any of these")] = ABSENT,
     ) -> Waited:

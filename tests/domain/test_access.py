@@ -277,7 +277,7 @@ def test_in_words_a_reader_of_one_user_sees_that_user_and_nobody_like_it() -> No
 # --- masters ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("caller", [A, READER, ADMIN, Principal.of_local_owner("local", holder="p1")])
+@pytest.mark.parametrize("caller", [A, READER, ADMIN, Principal.of_local_owner("local", node="p1")])
 def test_only_the_master_mints(caller: Principal) -> None:
     with pytest.raises(ForbiddenError):
         access.require_master(caller)
@@ -313,10 +313,10 @@ def test_a_confined_master_does_nothing_but_mint() -> None:
 
 
 def test_the_local_owner_is_an_admin_with_a_scope_of_its_own_where_its_name_makes_one() -> None:
-    owner = Principal.of_local_owner("local", holder="p1")
+    owner = Principal.of_local_owner("local", node="p1")
     assert owner.sees_all
     assert owner.scope == {"user:local"}
-    assert Principal.of_local_owner("Ann Other", holder="p1").scope == frozenset()
+    assert Principal.of_local_owner("Ann Other", node="p1").scope == frozenset()
 
 
 def test_expired_or_not_is_no_question_of_these_rules() -> None:

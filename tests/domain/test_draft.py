@@ -457,7 +457,7 @@ def test_verbs_are_for_an_event_that_exists() -> None:
     assert (draft.skip_next, draft.snooze) == (True, timedelta(minutes=90))
     until = read_fields({"snooze": "2030-01-01T00:00:00Z"}, creating=False, event=event).snooze
     assert until == datetime(2030, 1, 1, tzinfo=UTC)
-    for name, value in (("skip_next", 1), ("skip_next", None), ("snooze", 5), ("snooze", "367d"), ("snooze", None)):
+    for name, value in (("skip_next", 1), ("skip_next", None), ("snooze", 5), ("snooze", "x"), ("snooze", None)):
         found = faults({name: value}, creating=False, event=event)
         assert [fault.field for fault in found] == [name]
         assert all(faults({name: value, **fix}, creating=False, event=event) == () for fix in found[0].fix)

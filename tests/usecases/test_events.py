@@ -214,6 +214,25 @@ async def test_snooze_moves_the_run_later_and_keeps_its_instant_and_id(world: Wo
         await world.events.update(answer.event.id, {"snooze": "2h"}, caller=OWNER)
 
 
+@pytest.mark.parametrize("schedule", ["every 5m", "every 1h", "@daily", "in 2h"])
+@pytest.mark.parametrize("asked", ["soon", "15", "P1M", "-5m", "400d", "99999d", "2026-01-01", "2001-01-01T00:00:00Z"])
+async def test_each_snooze_offered_for_one_that_is_refused_is_accepted(world: World, schedule: str, asked: str) -> None:
+    answer = await world.events.create({"name": "n", "schedule": schedule}, caller=OWNER)
+    with pytest.raises(InvalidInputError) as refused:
+        await world.events.update(answer.event.id, {"snooze": asked}, caller=OWNER)
+    assert refused.value.faults[0].fix
+    for fix in refused.value.faults[0].fix:
+        await world.events.update(answer.event.id, fix, caller=OWNER, dry_run=True)
+
+
+async def test_a_run_snoozed_as_far_as_it_goes_is_offered_no_snooze_that_would_be_refused_again(world: World) -> None:
+    answer = await world.events.create({"name": "n", "schedule": "every 1h"}, caller=OWNER)
+    await world.events.update(answer.event.id, {"snooze": "1h"}, caller=OWNER)
+    with pytest.raises(InvalidInputError) as refused:
+        await world.events.update(answer.event.id, {"snooze": "5m"}, caller=OWNER)
+    assert refused.value.faults[0].fix == ()
+
+
 @pytest.mark.parametrize("asked", [{}, {"snooze": "20m"}, {"skip_next": True}])
 async def test_a_run_that_an_edit_keeps_counts_anew_and_may_be_snoozed_or_skipped_in_the_same_request(
     world: World, asked: dict[str, Any]

@@ -15,7 +15,7 @@ What is said about it                                           meaning.py, advi
 
 from qhronos_core.domain.schedule.acceptance import GRACE
 from qhronos_core.domain.schedule.durations import parse_duration, say_duration
-from qhronos_core.domain.schedule.instants import parse_instant, say_instant
+from qhronos_core.domain.schedule.instants import parse_instant, say_instant, spelled_out
 from qhronos_core.domain.schedule.preview import preview
 from qhronos_core.domain.schedule.reading import names_instant
 from qhronos_core.domain.schedule.refusal import (
@@ -50,6 +50,7 @@ __all__ = [
     "preview",
     "say_duration",
     "say_instant",
+    "spelled_out",
     "tzdata_version",
     "zone",
 ]

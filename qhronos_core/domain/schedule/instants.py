@@ -141,6 +141,16 @@ def read_in_words(text: str, clock: WallClock, now: datetime) -> Moment | None:
     return Moment(instant_of(found), True, timedelta(seconds=moved))
 
 
+def spelled_out(text: str, *, timezone: str, now: datetime) -> str:
+    """`tomorrow 09:00` and its kind in RFC 3339, counted from `now` on the wall of `timezone`; any other text as it is.
+
+    Raises:
+        UnknownTimezoneError: `timezone` is no zone.
+    """
+    moment = read_in_words(text, wall_clock(timezone), now)
+    return text if moment is None else say_instant(moment.at)
+
+
 def read_clock(text: str) -> int | None:
     """Minutes after midnight of `9am`, `9:30 pm`, `09:30`, `noon` or `midnight`; None for anything else."""
     if text in ("noon", "midnight"):

@@ -215,7 +215,10 @@ def near(text: str) -> tuple[str, tuple[str, ...]]:
         return "Once, or again and again?", (f"tomorrow at {clock}", f"every day at {clock}")
     day = re.fullmatch(rf"(?:next |this |every )?(?P<day>{_DAY})(?: (?:at )?(?P<time>.*))?", respelled)
     if day is not None:
-        time = day["time"] if day["time"] and read_clock(day["time"]) is not None else "9am"
+        timed = day["time"] and read_clock(day["time"]) is not None
+        if day["time"] and not timed and respelled.startswith("every "):
+            return "That is no time of day.", (f"every {day['day']} at 9am", f"every {day['day']} at 5pm")
+        time = day["time"] if timed else "9am"
         return "Once, or every week?", (f"on {day['day']} at {time}", f"every {day['day']} at {time}")
     return "That is not one of the sentences known here.", _examples_near(text)
 

@@ -644,7 +644,7 @@ def rich_tool() -> Tool:
 
 @asynccontextmanager
 async def the_suite_s_server(core: Core) -> AsyncIterator[ASGIApp]:
-    face = Face(core, Local(Principal.of_local_owner("local", holder="local")))
+    face = Face(core, Local(Principal.of_local_owner("local", node="tests")))
     hub, tasks = Hub(face), MemoryTasks()
     server = QhronosServer(tools=[rich_tool()], extensions=[AsksThenWorks(tasks)])
     jobs = {

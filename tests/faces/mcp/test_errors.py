@@ -48,6 +48,8 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("create_event", {"name": "n", "schedule": "@daily", "exclusions": "2030-12-25"}, "invalid_argument", "exclusions"),
     ("create_event", {"name": "n", "schedule": "@daily", "tags": ""}, "invalid_argument", "tags"),
     ("create_event", {"name": "n", "schedule": "@daily", "metadata": "x"}, "invalid_argument", "metadata"),
+    ("create_event", {"name": "n", "schedule": "@daily", "metadata": "a\0b"}, "invalid_argument", "metadata"),
+    ("create_event", {"name": "n", "schedule": "@daily", "metadata": "x" * 70_000}, "invalid_argument", "metadata"),
     ("create_event", {"name": "n", "schedule": "@daily", "action": 5}, "invalid_argument", "action"),
     ("create_event", {"name": "n", "schedule": "@daily", "ack": "no"}, "invalid_argument", "ack"),
     ("update_event", {"event_id": "k", "changes": {"key": "z"}}, "unknown_argument", "changes.key"),
@@ -70,6 +72,9 @@ MISTAKES: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("list_occurrences", {"since": 5}, "invalid_argument", "since"),
     ("list_occurrences", {"since": "yesterday"}, "invalid_schedule", "since"),
     ("wait_for_occurrences", {"seconds": 90}, "invalid_argument", "seconds"),
+    ("list_events", {"limit": "many"}, "invalid_argument", "limit"),
+    ("list_events", {"event_id": ""}, "event_not_found", None),
+    ("update_event", {"event_id": "k", "do": "snooze", "until": "400d"}, "invalid_argument", "until"),
     ("wait_for_occurrences", {"seconds": -1}, "invalid_argument", "seconds"),
 ]
 

@@ -124,6 +124,33 @@ async def test_what_was_kept_is_there_after_the_host_comes_back(tmp_path: Path) 
         assert found.text == found["says"]
 
 
+async def test_a_task_is_known_to_the_next_process_of_the_same_owner(tmp_path: Path) -> None:
+    """A task is a row: a restart changes nothing, also of a process that was killed."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+    }
+
+    def call(tool: str, **arguments: Any) -> dict[str, Any]:
+        params = {"name": tool, "arguments": arguments, "_meta": meta}
+        return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+
+    async with a_process(tmp_path) as process:
+        await told(process, call("create_event", name="n", schedule="@yearly", key="k"))
+        task_id = (await told(process, call("wait_for_occurrences")))["result"]["taskId"]
+        process.kill()
+    async with a_process(tmp_path) as process:
+        ran = (await told(process, call("trigger", event_id="k")))["result"]["structuredContent"]["occurrence"]["id"]
+        get = {"jsonrpc": "2.0", "id": 2, "method": "tasks/get", "params": {"taskId": task_id, "_meta": meta}}
+        async with asyncio.timeout(10):
+            while (looked := await told(process, get))["result"]["status"] == "working":
+                await asyncio.sleep(0.05)
+        [item] = looked["result"]["result"]["structuredContent"]["occurrences"]
+        assert item["id"] == ran
+        done = await told(process, call("acknowledge_occurrence", occurrence_id=ran, outcome="done"))
+        assert done["result"]["structuredContent"]["occurrence"]["status"] == "completed"
+
+
 async def test_two_hosts_share_one_store(tmp_path: Path) -> None:
     async with a_host(tmp_path, MODERN) as one, a_host(tmp_path, "2025-06-18") as other:
         await one.call("create_event", name="n", schedule="@yearly", key="k")

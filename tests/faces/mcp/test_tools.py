@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -45,6 +45,21 @@ async def test_the_tools_are_listed_in_a_stable_order_with_all_four_hints(alice:
         assert None not in told
         assert "".join(letter if hint else "-" for letter, hint in zip("rdio", told, strict=True)) == HINTS[tool.name]
         assert tool.output_schema is None
+
+
+async def test_the_bounds_of_every_number_are_said_in_json_schema_s_own_words(alice: Speaker) -> None:
+    tools = {tool.name: tool.input_schema["properties"] for tool in (await alice.client.list_tools()).tools}
+
+    def bounds(tool: str, argument: str) -> tuple[object, object]:
+        said = tools[tool][argument]
+        assert set(said) <= {"type", "description", "default", "minimum", "maximum"}
+        return said.get("minimum"), said.get("maximum")
+
+    assert bounds("create_event", "max_occurrences") == (1, None)
+    assert bounds("list_events", "limit") == (1, 50)
+    assert bounds("list_occurrences", "limit") == (1, 50)
+    assert bounds("wait_for_occurrences", "seconds") == (0, 50)
+    assert bounds("wait_for_occurrences", "limit") == (1, 10)
 
 
 async def test_an_event_is_created_and_said_back_in_words(alice: Speaker) -> None:
@@ -148,6 +163,58 @@ async def test_a_cursor_is_bound_to_its_filter(alice: Speaker) -> None:
         assert other.is_error
         assert other["code"] == "invalid_cursor"
         assert other["fix"] == [{"cursor": None}]
+
+
+async def test_a_very_frequent_event_is_warned_of(alice: Speaker) -> None:
+    async def warned(schedule: str, **more: object) -> list[str]:
+        made = await alice.call("create_event", name="n", schedule=schedule, dry_run=True, **more)
+        return [warning["says"] for warning in made.shown.get("warnings", []) if warning["code"] == "very_frequent"]
+
+    assert await warned("every 5s") == ["This is very frequent: 17,280 runs a day."]
+    assert await warned("* * * * *") == ["This is very frequent: 1,440 runs a day."]
+    assert await warned("every 2m") == []
+    assert await warned("every weekday at 9am") == []
+
+
+@pytest.mark.parametrize(
+    ("until", "instant"),
+    [
+        ("tomorrow 09:00", "2027-03-02T00:00:00Z"),
+        ("today at 11pm", "2027-03-01T14:00:00Z"),
+        ("On Friday at noon", "2027-03-05T03:00:00Z"),
+        ("2h", "2027-03-01T11:00:00Z"),
+    ],
+)
+async def test_an_instant_may_be_said_in_words_in_the_event_s_zone(alice: Speaker, until: str, instant: str) -> None:
+    """mcp.md §3.3: durations and instants take the words of schedules.md, §4 of which has these."""
+    await alice.call("create_event", name="n", schedule="0 21 * * 1", timezone="Asia/Tokyo", key="k")
+    await alice.call("update_event", event_id="k", do="pause", until=until)
+    shown = (await alice.call("list_events", event_id="k"))["event"]
+    assert datetime.fromisoformat(shown["paused_until"][4:]) == datetime.fromisoformat(instant)
+
+
+async def test_a_snooze_a_bound_and_a_filter_take_words_too(alice: Speaker) -> None:
+    made = await alice.call(
+        "create_event",
+        name="n",
+        schedule="every day at 9am",
+        timezone="Asia/Tokyo",
+        key="k",
+        start_time="tomorrow 09:00",
+        end_time="on friday at 9am",
+    )
+    assert [at[4:14] for at in made["event"]["next"]] == ["2027-03-02", "2027-03-03", "2027-03-04"]
+    snoozed = await alice.call("update_event", event_id="k", do="snooze", until="tomorrow at noon")
+    assert snoozed["event"]["next"][0] == "Tue 2027-03-02T12:00:00+09:00"
+    moved = await alice.call("update_event", event_id="k", changes={"end_time": "on thursday at 9am"})
+    assert len(moved["event"]["next"]) == 3
+    bounds = {"since": "on wednesday at midnight", "until": "on thursday at midnight"}
+    [row] = (await alice.call("list_occurrences", event_id="k", upcoming=True, **bounds))["occurrences"]
+    assert row["due"] == "Wed 2027-03-03T09:00:00+09:00"
+    zoned = await alice.call(
+        "update_event", event_id="k", changes={"timezone": "EST5"}, do="pause", until="today 23:00"
+    )
+    assert zoned["code"] == "unknown_timezone"
 
 
 async def test_events_are_found_by_text_tag_and_status(alice: Speaker) -> None:
