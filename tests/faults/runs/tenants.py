@@ -35,7 +35,7 @@ async def _(asked: Asked) -> Found:
         alone = await _planned(stage, other, QUIET, datetime.now(UTC) + timedelta(seconds=5), OVER)
         await _past(alone)
         quiet = _p99(stage, alone)
-        begin = datetime.now(UTC) + timedelta(seconds=15 + many / 200)
+        begin = datetime.now(UTC) + timedelta(seconds=15 + many / 100)
         beside = await _planned(stage, other, QUIET, begin + timedelta(milliseconds=100), OVER)
         flooding = await _planned(stage, flood, many, begin, 0)
         stage.figures["planned"] = f"{(begin - datetime.now(UTC)).total_seconds():.0f} s ahead"
@@ -59,7 +59,7 @@ async def _(asked: Asked) -> Found:
         stage.receiver.takes = lambda _: 0.0
         await stage.start(1)
         token = await _token(stage, "flood")
-        begin = datetime.now(UTC) + timedelta(seconds=15 + many / 100)
+        begin = datetime.now(UTC) + timedelta(seconds=15 + many / 50)
         earlier = await _planned(stage, token, many, begin, 0)
         later = await _planned(stage, token, many, begin + timedelta(seconds=1), 0)
         stage.figures["planned"] = f"{(begin - datetime.now(UTC)).total_seconds():.0f} s ahead"
