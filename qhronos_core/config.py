@@ -354,7 +354,9 @@ class DeliverySettings(Section):
     timeout: Annotated[
         Duration, AfterValidator(_attempt_deadline), Field(description="Deadline of an attempt, 1s to 30s.")
     ] = timedelta(seconds=15)
-    concurrency: Annotated[int, Field(ge=1, le=10_000, description="Most attempts at once; a tenth of them is kept for creators with few.")] = 200
+    concurrency: Annotated[
+        int, Field(ge=1, le=10_000, description="Most attempts at once; a tenth of them is kept for creators with few.")
+    ] = 200
     per_host: Annotated[int, Field(ge=1, le=10_000, description="Most attempts at once at one receiver.")] = 10
     per_host_per_second: Annotated[
         int,
