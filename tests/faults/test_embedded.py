@@ -228,14 +228,9 @@ def bound_by_permissions() -> None:
             libc.prctl(drop_from_bounding_set, capability, 0, 0, 0)
 
 
-@pytest.mark.parametrize("what", ["data", "data/secrets"])
-def test_the_doctor_says_in_one_line_what_it_may_not_look_at(cluster: Cluster, what: str) -> None:
-    node = cluster.start()
-    node.stopped_by(signal.SIGTERM)
-    closed = cluster.directory / what
-    closed.chmod(0o000)
-    told = subprocess.run(
-        [sys.executable, "-m", "qhronos_mcp", "doctor"],
+def told_without_rights(cluster: Cluster, *command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "qhronos_mcp", *command],
         cwd=ROOT,
         env=cluster.environ(),
         capture_output=True,
@@ -244,6 +239,15 @@ def test_the_doctor_says_in_one_line_what_it_may_not_look_at(cluster: Cluster, w
         check=False,
         preexec_fn=bound_by_permissions,
     )
+
+
+@pytest.mark.parametrize("what", ["data", "data/secrets"])
+def test_the_doctor_says_in_one_line_what_it_may_not_look_at(cluster: Cluster, what: str) -> None:
+    node = cluster.start()
+    node.stopped_by(signal.SIGTERM)
+    closed = cluster.directory / what
+    closed.chmod(0o000)
+    told = told_without_rights(cluster, "doctor")
     closed.chmod(0o700)
     assert (told.returncode, told.stderr) == (1, "")
     [line] = told.stdout.splitlines()
@@ -267,17 +271,7 @@ def test_a_place_that_may_not_be_written_is_refused_at_the_start_with_the_path_a
         if os.geteuid() != 0:
             pytest.skip("only root can give a directory to another user")
         os.chown(data, 65534, 65534)
-    command = [sys.executable, "-m", "qhronos_mcp", "serve", "--port", "0"]
-    told = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=cluster.environ(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        preexec_fn=bound_by_permissions,
-    )
+    told = told_without_rights(cluster, "serve", "--port", "0")
     assert told.returncode == 2
     assert len(told.stderr.splitlines()) == 1
     assert str(data) in told.stderr

@@ -16,6 +16,7 @@ from qhronos_core.domain.event import EventStatus
 from qhronos_core.domain.judgement import Judgement
 from qhronos_core.domain.lifecycle import COMPLETED
 from qhronos_core.ports import Delivery, Outcome
+from qhronos_core.scheduler.dispatcher import Dispatcher
 from qhronos_core.scheduler.loop import Loop
 from tests.world import ACCEPT, OWNER, World, a_world
 
@@ -27,16 +28,20 @@ async def living(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-@asynccontextmanager
-async def looping(world: World, *, poll: timedelta = timedelta(seconds=30)) -> AsyncIterator[Loop]:
-    loop = Loop(
+def loop_of(world: World, *, dispatcher: Dispatcher | None = None, poll: timedelta = timedelta(seconds=30)) -> Loop:
+    return Loop(
         store=world.store,
-        dispatcher=world.dispatcher,
+        dispatcher=dispatcher or world.dispatcher,
         resume_due=world.events.resume_due,
         clock=world.clock,
         signals=world.signals,
         poll=poll,
     )
+
+
+@asynccontextmanager
+async def looping(world: World, *, poll: timedelta = timedelta(seconds=30)) -> AsyncIterator[Loop]:
+    loop = loop_of(world, poll=poll)
     task = asyncio.create_task(loop.run())
     try:
         yield loop
@@ -56,14 +61,7 @@ async def test_a_look_that_the_store_never_answers_does_not_outlive_the_stop(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(living.store, "claim_due", for_ever)
-    loop = Loop(
-        store=living.store,
-        dispatcher=living.dispatcher,
-        resume_due=living.events.resume_due,
-        clock=living.clock,
-        signals=living.signals,
-        poll=timedelta(seconds=30),
-    )
+    loop = loop_of(living)
     task = asyncio.create_task(loop.run())
     await asked.wait()
     loop.stop()
@@ -172,14 +170,8 @@ async def test_what_waits_for_a_slot_is_not_late(world: World) -> None:
     world.judge = Judgement(late_grace=timedelta(seconds=10))
     await world.event(schedule="in 50s")
     minutely = (await world.event(schedule="* * * * *", catch_up="none")).event
-    loop = Loop(
-        store=world.store,
-        dispatcher=world.dispatcher_of("busy", concurrency=1),
-        resume_due=world.events.resume_due,
-        clock=world.clock,
-        signals=world.signals,
-        poll=timedelta(seconds=0.01),
-    )
+    dispatcher = world.dispatcher_of("busy", concurrency=1)
+    loop = loop_of(world, dispatcher=dispatcher, poll=timedelta(seconds=0.01))
     running = asyncio.create_task(loop.run())
     for _ in range(50):
         world.clock.advance(seconds=1)

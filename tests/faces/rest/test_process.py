@@ -186,19 +186,23 @@ def test_a_proxy_is_believed_only_where_it_is_trusted(tmp_path: Path, running: R
         assert client.get("/events", headers={**told, "Origin": server.url}).status_code == 403
 
 
+def refused_to_serve(directory: Path, env: Mapping[str, str], *flags: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "qhronos_mcp", "serve", *flags],
+        env=env,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
 def test_a_taken_port_is_one_clear_line_and_nothing_half_made(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         data_dir = tmp_path / "data"
-        told = subprocess.run(
-            [sys.executable, "-m", "qhronos_mcp", "serve"],
-            env=environment(data_dir, {"QHRONOS_SERVER__PORT": port}),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        told = refused_to_serve(tmp_path, environment(data_dir, {"QHRONOS_SERVER__PORT": port}))
     assert told.returncode == 2
     assert len(told.stderr.splitlines()) == 1
     assert f"server.port {port}: cannot listen there (Address already in use); choose another" in told.stderr
@@ -207,15 +211,8 @@ def test_a_taken_port_is_one_clear_line_and_nothing_half_made(tmp_path: Path) ->
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b", "ä" * 80])
 def test_a_host_that_cannot_be_bound_is_one_clear_line(tmp_path: Path, host: str) -> None:
-    told = subprocess.run(
-        [sys.executable, "-m", "qhronos_mcp", "serve", "--host", host, "--insecure-http"],
-        env=environment(tmp_path / "data", {"QHRONOS_SERVER__ALLOWED_HOSTS": "a.example"}),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    env = environment(tmp_path / "data", {"QHRONOS_SERVER__ALLOWED_HOSTS": "a.example"})
+    told = refused_to_serve(tmp_path, env, "--host", host, "--insecure-http")
     assert told.returncode == 2
     assert len(told.stderr.splitlines()) == 1
     assert "cannot listen there (this machine has no such address); choose another" in told.stderr
@@ -240,15 +237,7 @@ def test_told_twice_by_the_keyboard_it_ends_without_a_word_of_its_insides(tmp_pa
 
 def test_a_public_address_needs_tls_in_front_or_a_word_aloud(tmp_path: Path) -> None:
     def told(*flags: str, **more: str) -> Any:
-        return subprocess.run(
-            [sys.executable, "-m", "qhronos_mcp", "serve", *flags],
-            env=environment(tmp_path, {"QHRONOS_SERVER__HOST": "0.0.0.0", **more}),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        return refused_to_serve(tmp_path, environment(tmp_path, {"QHRONOS_SERVER__HOST": "0.0.0.0", **more}), *flags)
 
     refused = told()
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
